@@ -1,0 +1,126 @@
+"""What a method is given and what it gives. A method knows this page, torch, and no cluster.
+
+`search(problem, config, state)` is a generator of `Progress`: the caller logs it, checkpoints its
+state, and stops when it likes. Ranks yield in lockstep; rank 0 persists.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from cost_models.latency_table import LatencyTable
+from search_spaces.base import Architecture, SearchSpace
+from workers.datasets import Data
+
+State = dict[str, Any]
+"""Tensors, numbers, strings, lists and dicts only: it loads with `weights_only=True`."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Setup = TypeVar("Setup")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One trial's task: which networks, on which data, at which cost, from which start.
+
+    `data.train` and `data.val` may be a proxy (a share of classes or images). `seed` determines
+    every random draw. `start` is what the method's own `pretrain` left behind, or None.
+    """
+
+    space: SearchSpace
+    data: Data
+    table: LatencyTable | None
+    cost: Callable[[Architecture], float]
+    seed: int
+    device: torch.device
+    start: State | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture with what is known of it.
+
+    `metrics` are plain numbers under the names of the results table (`search_loss`,
+    `val_accuracy`, `test_accuracy`, ...). `predictions` maps a split's name to predicted classes,
+    shape (samples,), uint8 or int16; -1 marks no prediction. `weights` is a state dict of the
+    network that `space.build(architecture)` returns, or None.
+    """
+
+    architecture: Architecture
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    predictions: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    weights: Mapping[str, torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished epoch (or generation): `step` of `steps`, its metrics, a resumable state.
+
+    `state` is a function, because collecting it costs time and not every step is persisted.
+    The last progress of a search carries its candidates.
+    """
+
+    step: int
+    steps: int
+    metrics: Mapping[str, float]
+    state: Callable[[], State]
+    candidates: tuple[Candidate, ...] = ()
+
+
+class Stage(Protocol):
+    """A resumable piece of work: it continues from `state` and repeats nothing."""
+
+    def __call__(self, problem: Problem, config: Any, state: State | None) -> Iterator[Progress]:
+        """Yield one `Progress` a step; the last one carries the result."""
+        ...
+
+
+class Finish(Protocol):
+    """Turns a chosen architecture into a finished network; the last progress carries it."""
+
+    def __call__(
+        self, problem: Problem, architecture: Architecture, recipe: Any, state: State | None
+    ) -> Iterator[Progress]:
+        """Yield one `Progress` an epoch; `recipe` is a `workers.training.Recipe`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search method: its name, its settings and its functions.
+
+    `select` picks, from the candidates' flat records (params and metrics), the indices of those
+    worth finishing; None means their Pareto front.
+    """
+
+    name: str
+    Config: type
+    search: Stage
+    finish: Finish
+    pretrain: Stage | None = None
+    select: Callable[[Sequence[Mapping[str, Any]]], list[int]] | None = None
+
+
+class Executor(Protocol):
+    """Where work runs: this process, or a Ray cluster. Both have the same doors."""
+
+    def map(
+        self,
+        fn: Callable[..., Result],
+        items: Sequence[Item],
+        *,
+        setup: Callable[[], Setup] | None = None,
+    ) -> Iterator[Result]:
+        """Yield fn(item) in order; with `setup`, fn(setup(), item), set up once per process."""
+        ...
+
+
+def seeded(*parts: int | str) -> random.Random:
+    """Return a random generator that depends on the parts alone, not on the process."""
+    return random.Random("/".join(map(str, parts)))
