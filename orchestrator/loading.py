@@ -1,0 +1,136 @@
+"""A study's results in memory: `load("runs/digits").candidates()` is a pandas DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from orchestrator.results import JSON_COLUMNS, Record, Results, ResultsError, records
+from workers.metrics import negative_flip_rate
+from workers.storage import Storage
+
+Classes = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study directory held when it was loaded.
+
+    `records` are the candidates, flat: columns and the method's own metrics side by side,
+    `architecture` and `params` as mappings. `damaged` has a line for every file that could not be
+    read; the rest is there.
+    """
+
+    directory: str
+    config: Mapping[str, Any]
+    records: Sequence[Record]
+    tables: Mapping[str, pa.Table]
+    damaged: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.config["study"])
+
+    def candidates(self) -> pd.DataFrame:
+        """Return one row per candidate; sweep parameters and metrics are columns of their own."""
+        flat = [
+            {key: value for key, value in {**record["params"], **record}.items() if key != "params"}
+            for record in self.records
+        ]
+        order = [
+            name for name in self.tables["candidates"].column_names if name not in JSON_COLUMNS
+        ]
+        frame = pd.DataFrame(flat, columns=None if flat else order)
+        return frame.astype({"on_front": "boolean"}) if flat else frame
+
+    def finished(self) -> list[Record]:
+        """Return the finished candidates, cheapest first."""
+        done = [record for record in self.records if record["stage"] == "finished"]
+        return sorted(done, key=lambda record: (record["cost"], record["candidate"]))
+
+    def front(self) -> list[Record]:
+        """Return the candidates on the Pareto front, cheapest first."""
+        return [record for record in self.finished() if record["on_front"]]
+
+    def history(self) -> pd.DataFrame:
+        """Return (study, trial, stage, step, metric, value), one row per step and metric."""
+        frame: pd.DataFrame = self.tables["history"].to_pandas()
+        return frame
+
+    def predictions(self) -> pd.DataFrame:
+        """Return (study, dataset, candidate, split, classes), one row per candidate and split."""
+        frame: pd.DataFrame = self.tables["predictions"].to_pandas()
+        return frame
+
+    def labels(self, split: str = "val") -> Classes | None:
+        """Return the true classes of a split, shape (samples,), or None where they are unknown."""
+        return next(
+            (
+                np.asarray(row["classes"], np.int16)
+                for row in self.tables["labels"].to_pylist()
+                if row["split"] == split
+            ),
+            None,
+        )
+
+    def predicted(self, split: str = "val") -> dict[str, Classes]:
+        """Return the predicted classes of a split by candidate, each of shape (samples,)."""
+        table = self.tables["predictions"]
+        return {
+            row["candidate"]: np.asarray(row["classes"], np.int16)
+            for row in table.to_pylist()
+            if row["split"] == split
+        }
+
+    def nfr_matrix(self, split: str = "val") -> pd.DataFrame:
+        """Return the negative flip rate between front networks: row replaced by column."""
+        labels, predicted = self.labels(split), self.predicted(split)
+        names = [record["candidate"] for record in self.front() if record["candidate"] in predicted]
+        rates = [
+            [float(negative_flip_rate(predicted[old], predicted[new], labels)) for new in names]
+            for old in names
+            if labels is not None
+        ]
+        return pd.DataFrame(rates, index=names[: len(rates)], columns=names, dtype=float)
+
+
+def load(directory: str) -> Study:
+    """Read a study directory: a local path, or a URI that `pyarrow.fs` knows.
+
+    Raises:
+        ResultsError: there is no readable study here; names the file.
+    """
+    storage = Storage(str(directory))
+    damaged: list[str] = []
+    results = Results(storage)
+    config = _config(storage)
+    tables = {
+        "candidates": results.read("candidates", damaged),
+        "history": results.read("history", damaged),
+        "predictions": results.read("predictions", damaged),
+        "labels": results.read("labels", damaged),
+    }
+    return Study(storage.root, config, records(tables["candidates"]), tables, tuple(damaged))
+
+
+def _config(storage: Storage) -> dict[str, Any]:
+    name = f"{storage.root.rstrip('/')}/study.yaml"
+    if not storage.exists("study.yaml"):
+        raise ResultsError(f"{storage.root}: not a study's directory (it has no study.yaml)")
+    try:
+        config = YAML(typ="safe", pure=True).load(BytesIO(storage.read_bytes("study.yaml")))
+    except YAMLError as error:
+        raise ResultsError(f"{name}: damaged ({str(error).splitlines()[0]})") from error
+    if not isinstance(config, dict) or "study" not in config:
+        raise ResultsError(f"{name}: damaged (expected a mapping with the key `study`)")
+    return config

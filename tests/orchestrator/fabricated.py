@@ -1,0 +1,197 @@
+"""Fabricates a study directory that looks like a small PruNet study. Every number is invented."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.results import Results
+from workers.storage import Storage
+
+ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 2.0)
+CORRECTIONS = ((1.0, 1.0), (1.1, 0.85), (1.1, 0.55), (1.1, 0.4))
+LAYERS = ("conv", "fused_irb", "fused_irb", "irb", "irb", "irb", "irb", "irb")
+SAMPLES = 500
+STUDY_YAML = """\
+# Fabricated for tests
+study: {study}
+method: {{name: prunet, epochs: 12}}
+space: {{name: gpunet, preset: gpunet_8}}
+dataset: {{name: digits}}
+cost: latency_ms
+seed: {seed}
+sweep:
+  - {{alpha: [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 2.0], phi: [1.1], lambda: [0.85, 0.55, 0.4]}}
+  - {{alpha: [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 2.0], phi: [1.0], lambda: [1.0]}}
+finish: best
+baselines: [gpunet1]
+"""
+
+
+def fabricate(directory: Path, study: str = "fabricated", seed: int = 0, lift: float = 0.0) -> Path:
+    """Write a study of 28 searched points, of which 7 and a hand-made baseline are finished.
+
+    `lift` is added to every validation accuracy, to set one study above another.
+    """
+    rng = random.Random(seed)
+    storage = Storage(str(directory))
+    results = Results(storage)
+    storage.write_bytes("study.yaml", STUDY_YAML.format(study=study, seed=seed).encode())
+    labels = {split: np.random.default_rng(7).integers(0, 10, SAMPLES) for split in ("val", "test")}
+    for split, classes in labels.items():
+        results.write_labels(dataset="digits", split=split, classes=classes)
+    for alpha in ALPHAS:
+        found = [
+            _searched(results, study, alpha, phi, lambda_, rng) for phi, lambda_ in CORRECTIONS
+        ]
+        best = min(found, key=lambda record: float(record["search_loss"]))
+        for record in found:
+            results.write_candidate(record)
+        _finish(results, best, 0.985 - 0.016 * alpha**1.4 + lift + rng.gauss(0, 0.002), labels, rng)
+    _finish(results, _baseline(study), 0.962, labels, rng)
+    _decide_front(results, labels["val"])
+    return directory
+
+
+def _searched(
+    results: Results, study: str, alpha: float, phi: float, lambda_: float, rng: random.Random
+) -> dict[str, Any]:
+    trial = f"a{alpha}-p{phi}-l{lambda_}".replace(".", "_")
+    latency_ms = 0.09 / (0.25 + alpha) * (1.25 - 0.3 * lambda_) + rng.uniform(0, 0.004)
+    loss = 0.25 + 0.9 * alpha * math.log(latency_ms * 1e3) ** 0.6 + rng.gauss(0, 0.01)
+    architecture = _architecture(latency_ms, rng)
+    results.write_history(
+        study=study, trial=trial, stage="search", steps=_epochs(loss, latency_ms, rng)
+    )
+    return _record(study, trial, architecture, latency_ms) | {
+        "params": {"alpha": alpha, "phi": phi, "lambda": lambda_, "seed": 0},
+        "search_loss": loss,
+        "val_accuracy": 0.9 - 0.05 * alpha,
+        "wall_s": rng.uniform(4, 6) * (1.2 - 0.1 * alpha),
+        "num_irb": sum(1 for option in list(architecture.values())[1:] if option),
+    }
+
+
+def _record(
+    study: str, trial: str, architecture: dict[str, Any], latency_ms: float
+) -> dict[str, Any]:
+    return {
+        "study": study,
+        "method": "prunet",
+        "space": "gpunet",
+        "dataset": "digits",
+        "candidate": trial,
+        "trial": trial,
+        "stage": "searched",
+        "digest": f"{abs(hash(trial)):012x}"[:12],
+        "architecture": architecture,
+        "seed": 0,
+        "macs": round(latency_ms * 4.1e7),
+        "num_params": round(latency_ms * 1.9e6),
+        "latency_ms": latency_ms,
+        "cost": latency_ms,
+        "cost_name": "latency_ms",
+        "attempt": 1,
+    }
+
+
+def _baseline(study: str) -> dict[str, Any]:
+    architecture = {
+        name: {"kernel_size": 3}
+        if kind == "conv"
+        else {"kernel_size": 3, "se": i > 4, "hidden": 64}
+        for i, (name, kind) in enumerate(_names())
+    }
+    return _record(study, "gpunet1", architecture, 0.093) | {"preset": "gpunet1", "wall_s": 20.0}
+
+
+def _architecture(latency_ms: float, rng: random.Random) -> dict[str, Any]:
+    depth = min(len(LAYERS), 3 + round(latency_ms * 45))
+    options: dict[str, Any] = {}
+    for index, (name, kind) in enumerate(_names()):
+        if kind == "conv":
+            options[name] = {"kernel_size": rng.choice((3, 5))}
+        elif index >= depth and index not in (3, 5):
+            options[name] = None
+        else:
+            hidden = 16 * rng.randint(1, max(2, round(80 * latency_ms)))
+            options[name] = {
+                "kernel_size": rng.choice((3, 3, 5)),
+                "se": rng.random() < 0.4,
+                "hidden": hidden,
+            }
+    return options
+
+
+def _names() -> list[tuple[str, str]]:
+    stages = {"conv": 1, "fused_irb": 2, "irb": 3}
+    return [
+        (f"stage{stages[kind]}_layer{LAYERS[:i].count(kind)}", kind)
+        for i, kind in enumerate(LAYERS)
+    ]
+
+
+def _epochs(loss: float, latency_ms: float, rng: random.Random) -> list[dict[str, float]]:
+    return [
+        {
+            "step": step,
+            "search_loss": loss * (1 + 1.5 * math.exp(-step / 3)) + rng.gauss(0, 0.01),
+            "latency_ms": latency_ms * (1 + 1.2 * math.exp(-step / 4)),
+            "blocks": max(7, round(30 * math.exp(-step / 6))),
+        }
+        for step in range(1, 13)
+    ]
+
+
+def _finish(
+    results: Results,
+    record: dict[str, Any],
+    accuracy: float,
+    labels: dict[str, np.ndarray],
+    rng: random.Random,
+) -> None:
+    draw = np.random.default_rng(rng.randrange(2**32))
+    scores = {}
+    for split, classes in labels.items():
+        wrong = np.argsort(np.arange(SAMPLES) / SAMPLES + draw.normal(0, 0.15, SAMPLES))
+        wrong = wrong[: round((1 - accuracy) * SAMPLES)]
+        predicted = classes.copy()
+        predicted[wrong] = (classes[wrong] + 1) % 10
+        scores[split] = float((predicted == classes).mean())
+        results.write_predictions(
+            study=record["study"],
+            dataset="digits",
+            candidate=record["candidate"],
+            split=split,
+            classes=predicted,
+        )
+    results.write_candidate(
+        record
+        | {
+            "stage": "finished",
+            "val_accuracy": scores["val"],
+            "test_accuracy": scores["test"],
+            "latency_measured_ms": record["latency_ms"] * rng.uniform(0.93, 1.07),
+            "latency_measured_iqr_ms": 0.001,
+            "latency_device": "Test CPU",
+            "latency_backend": "onnxruntime",
+            "wall_s": record["wall_s"] + 15,
+        }
+    )
+
+
+def _decide_front(results: Results, labels: np.ndarray) -> None:
+    rows = [row for row in results.candidates() if row["stage"] == "finished"]
+    for row in rows:
+        beaten = any(
+            other["cost"] <= row["cost"]
+            and other["val_accuracy"] >= row["val_accuracy"]
+            and other["candidate"] != row["candidate"]
+            for other in rows
+        )
+        rate = None if row["preset"] else 0.01
+        results.write_candidate(row | {"on_front": not beaten, "nfr": rate})
