@@ -41,6 +41,11 @@ class Study:
         """The study's name."""
         return str(self.config["study"])
 
+    @property
+    def cost_name(self) -> str:
+        """The cost that the front sets against the error."""
+        return str(self.config.get("cost", "latency_ms"))
+
     def candidates(self) -> pd.DataFrame:
         """Return one row per candidate; sweep parameters and metrics are columns of their own."""
         flat = [

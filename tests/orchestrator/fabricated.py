@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from pathlib import Path
@@ -87,7 +88,7 @@ def _record(
         "candidate": trial,
         "trial": trial,
         "stage": "searched",
-        "digest": f"{abs(hash(trial)):012x}"[:12],
+        "digest": hashlib.sha256(trial.encode()).hexdigest()[:12],
         "architecture": architecture,
         "seed": 0,
         "macs": round(latency_ms * 4.1e7),
