@@ -22,7 +22,6 @@ State = dict[str, Any]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Setup = TypeVar("Setup")
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,10 @@ class Executor(Protocol):
         fn: Callable[..., Result],
         items: Sequence[Item],
         *,
-        setup: Callable[[], Setup] | None = None,
+        setup: Callable[[Mapping[str, Any]], Any] | None = None,
+        shared: Mapping[str, Any] | None = None,
     ) -> Iterator[Result]:
-        """Yield fn(item) in order; with `setup`, fn(setup(), item), set up once per process."""
+        """Yield fn(item) in order; with `setup`, fn(setup(shared), item), set up once a process."""
         ...
 
 

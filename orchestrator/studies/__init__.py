@@ -1,0 +1,1 @@
+"""Ready studies, runnable by name."""

@@ -1,0 +1,5 @@
+"""`python -m orchestrator` is the command `paretoray`."""
+
+from orchestrator.cli import main
+
+main()

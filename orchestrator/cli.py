@@ -1,0 +1,311 @@
+"""The command `paretoray`: studies in, Pareto fronts out.
+
+Exit codes: 0 done, 2 bad input, 1 the run failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator import sweep
+from orchestrator.compare import compare as compare_studies
+from orchestrator.compare import front_json
+from orchestrator.config import InputError, StudyConfig, load_config, ready_studies, study_schema
+from orchestrator.export import export_candidate
+from orchestrator.loading import load
+from orchestrator.plan import check_study, plan_lines
+from orchestrator.results import ResultsError
+from orchestrator.study import RunError, run_study
+from orchestrator.view import View
+from workers.executors.ray_cluster import ClusterError, RayCluster, cluster_nodes
+from workers.executors.serial import Serial
+from workers.executors.work import ResourceError, check_fits
+from workers.storage import StorageError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Hardware-aware neural architecture search on Ray: studies in, Pareto fronts out.",
+)
+BAD_INPUT = (InputError, ClusterError, ResourceError, ResultsError, FileNotFoundError)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: search.batch=4.", metavar="K=V")
+]
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A YAML file, or the name of a ready study.")],
+    settings: Settings = None,
+    directory: Annotated[
+        str | None, typer.Option("--dir", help="The study's directory (default: runs/<study>).")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster (default: RAY_ADDRESS, else a local Ray).")
+    ] = None,
+    executor: Annotated[Literal["ray", "serial"], typer.Option(help="Where trials run.")] = "ray",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print the plan, stop.")] = False,
+) -> None:
+    """Run a study, or resume it, in its directory."""
+    config = load_config(study, settings or ())
+    check_study(config)
+    folder = _directory(config, directory)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if executor == "ray":
+        check_fits(config.resources, config.latency.resources, cluster_nodes(address))
+    if dry_run:
+        print_lines(plan_lines(config, folder))
+        return
+    with _resumable(config, folder, executor):
+        _run(config, folder, executor, address)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a study file, for editors."""
+    print_json(study_schema())
+
+
+@app.command("list")
+def list_studies(
+    directory: Annotated[str, typer.Argument(help="A folder of study directories.")] = "runs",
+    as_json: AsJson = False,
+) -> None:
+    """List the ready studies, and the studies in a folder."""
+    found = [load(str(path.parent)) for path in sorted(Path(directory).glob("*/study.yaml"))]
+    rows = [
+        {
+            "directory": study.directory,
+            "study": study.name,
+            "method": study.config["method"]["name"],
+            "candidates": len(study.records),
+            "finished": len(study.finished()),
+            "front": len(study.front()),
+        }
+        for study in found
+    ]
+    if as_json:
+        print_json({"ready": ready_studies(), "studies": rows})
+        return
+    print_lines([f"ready studies: {', '.join(ready_studies())}"])
+    print_rows(rows)
+
+
+@app.command()
+def front(
+    directory: Annotated[str, typer.Argument(help="A study's directory.")], as_json: AsJson = False
+) -> None:
+    """Show a study's finished networks and their Pareto front."""
+    study = _loaded(directory)
+    found = front_json(study)
+    if as_json:
+        print_json(found)
+        return
+    shown = ("id", "on_front", "val_accuracy", "test_accuracy", "latency_ms")
+    more = ("latency_measured_ms", "macs", "num_params", "nfr")
+    print_rows([{key: row[key] for key in (*shown, *more)} for row in found["candidates"]])
+
+
+@app.command()
+def compare(
+    directories: Annotated[list[str], typer.Argument(help="Studies' directories.")],
+    as_json: AsJson = False,
+) -> None:
+    """Set studies side by side: hypervolume, dominance, negative flips between any two models."""
+    try:
+        found = compare_studies([_loaded(directory) for directory in directories])
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if as_json:
+        print_json(found)
+        return
+    print_rows(found["studies"])
+    print_rows(found["dominance"])
+    _print_flips(found["flips"])
+
+
+@app.command()
+def export(
+    directory: Annotated[str, typer.Argument(help="A study's directory.")],
+    candidate: Annotated[str, typer.Argument(help="A finished candidate's id.")],
+    kind: Annotated[
+        Literal["onnx", "safetensors"], typer.Option("--format", help="What to write.")
+    ] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The file (default: <candidate>.<format>).")] = None,
+) -> None:
+    """Write a finished network to a file; ONNX is checked in onnxruntime against torch."""
+    path = out or Path(f"{candidate}.{kind}")
+    print_lines([export_candidate(_loaded(directory), candidate, kind, path)])
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        code = typer.main.get_command(app)(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print_lines([error.format_message()])
+        code = 0
+    except click.ClickException as error:
+        code = _fail(error.format_message().replace("\n", " "), 2)
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BAD_INPUT as error:
+        code = _fail(_one_line(error), 2)
+    except (RunError, StorageError) as error:
+        code = _fail(_one_line(error), 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def print_lines(lines: list[str]) -> None:
+    """Print lines as they are, for people and pipes."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print_lines([json.dumps(value, indent=2, allow_nan=False)])
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print records of equal keys as a table."""
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key in rows[0]:
+        number = isinstance(rows[0][key], int | float)
+        table.add_column(key.replace("_", " "), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row.values()))
+    Console().print(table)
+
+
+def _run(config: StudyConfig, folder: str, executor: str, address: str | None) -> None:
+    console = Console(file=os.fdopen(os.dup(1), "w", buffering=1))
+    if executor == "serial":
+        with View(console) as view:
+            run_study(config, folder, Serial(config.resources), view)
+        return
+    with _noise_to(folder), View(console) as view:
+        cluster = RayCluster(config.resources, address)
+        try:
+            run_study(config, folder, cluster, view)
+        finally:
+            cluster.close()
+
+
+def _directory(config: StudyConfig, given: str | None) -> str:
+    folder = given or f"runs/{config.study}"
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not _is_shared(folder):
+        raise InputError(
+            f"--dir {folder}: relative to a job's working directory, which is thrown away;"
+            " give an absolute path on storage that all nodes share"
+        )
+    return folder
+
+
+def _is_shared(folder: str) -> bool:
+    return "://" in folder or Path(folder).is_absolute()
+
+
+@contextmanager
+def _resumable(config: StudyConfig, folder: str, executor: str) -> Iterator[None]:
+    """Name, for whatever stops a run, the line that resumes it."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    quoted = shlex.quote(folder.rstrip("/"))
+    more = " --executor serial" if executor == "serial" else ""
+    resume = f"resume with: paretoray run {quoted}/study.yaml --dir {quoted}{more}"
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail(f"{config.study}: interrupted; {resume}", 130)
+        raise
+    except BAD_INPUT:
+        raise
+    except (RunError, StorageError) as error:
+        raise type(error)(f"{_one_line(error)}; {resume}") from error
+    except Exception as error:
+        # The serial executor is for debugging: its traceback is what was asked for.
+        text = "".join(traceback.format_exception(error))
+        if executor == "serial":
+            sys.stderr.write(text)
+        raise RunError(f"{type(error).__name__}: {_one_line(error)}; {resume}") from error
+
+
+@contextmanager
+def _noise_to(folder: str) -> Iterator[None]:
+    """Send what Ray prints, in this process and below, to a file in the study's directory."""
+    if "://" in folder:
+        yield
+        return
+    path = Path(folder) / "logs" / "ray.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("ab")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        with log:
+            for descriptor in (1, 2):
+                os.dup2(log.fileno(), descriptor)
+            yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+
+
+def _loaded(directory: str) -> Any:
+    study = load(directory)
+    for line in study.damaged:
+        sys.stderr.write(f"warning: {line}\n")
+    return study
+
+
+def _print_flips(flips: dict[str, Any]) -> None:
+    names = flips["models"]
+    rows = [
+        {"replaced": name, **dict(zip(names, rates, strict=True))}
+        for name, rates in zip(names, flips["nfr"], strict=True)
+    ]
+    print_rows(rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"paretoray: {message}\n")
+    return code

@@ -1,0 +1,282 @@
+"""From what trials leave behind to rows, predictions and model files. Only the driver publishes."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from cost_models import COST_MODELS
+from cost_models.latency_table import LatencyTable
+from cost_models.onnx_export import to_onnx
+from orchestrator.config import InputError, Proxy, StudyConfig
+from orchestrator.loading import load
+from orchestrator.pareto import objectives, pareto_front
+from orchestrator.results import Record, Results, ResultsError
+from search_spaces.base import Architecture, SearchSpace, digest
+from workers.datasets import Data
+from workers.executors.ray_cluster import RayCluster
+from workers.executors.serial import Serial
+from workers.metrics import negative_flip_rate, positive_flip_rate
+from workers.storage import Storage
+from workers.trial import Trial, load_data, network_timing, test_predictions
+
+Executor = Serial | RayCluster
+
+
+def history(results: Results, config: StudyConfig, trial: Trial, outcome: Mapping[str, Any]) -> None:
+    """Write a trial's numbers by step."""
+    steps = outcome["history"]
+    results.write_history(study=config.study, trial=trial.id, stage=trial.stage, steps=steps)
+
+
+def searched(
+    results: Results,
+    config: StudyConfig,
+    space: SearchSpace,
+    table: LatencyTable | None,
+    trial: Trial,
+    outcome: Mapping[str, Any],
+) -> None:
+    """Write the candidates that a search trial found; `t003` or, of several, `t003.0`, ..."""
+    found = outcome["candidates"]
+    for index, candidate in enumerate(found):
+        name = trial.id if len(found) == 1 else f"{trial.id}.{index}"
+        metrics = dict(candidate["metrics"])
+        metrics["search_val_accuracy"] = metrics.get("val_accuracy")
+        record = {
+            **_described(config, space, table, candidate["architecture"]),
+            **metrics,
+            "candidate": name,
+            "trial": trial.id,
+            "params": {**trial.point, "seed": trial.seed},
+            "seed": trial.seed,
+            "wall_s": outcome["seconds"],
+        }
+        _models(results.storage, record, candidate["weights"])
+        if config.proxy == Proxy():  # else its predictions are of other samples
+            _predictions(results, config, name, candidate["predictions"])
+        results.write_candidate(record)
+    history(results, config, trial, outcome)
+
+
+def labels(results: Results, config: StudyConfig, data: Data) -> None:
+    """Write the true classes of the validation and the test split."""
+    for split, part in (("val", data.val), ("test", data.test)):
+        classes = part.labels_N.cpu().numpy()
+        results.write_labels(dataset=config.dataset["name"], split=split, classes=classes)
+
+
+def baseline(
+    results: Results,
+    config: StudyConfig,
+    space: SearchSpace,
+    table: LatencyTable | None,
+    preset: str,
+) -> None:
+    """Write a hand-made architecture of the space as a candidate that awaits finishing."""
+    if preset in results.parts("candidates"):
+        return
+    described = _described(config, space, table, space.presets[preset])
+    params = {"seed": config.seed}
+    record = {**described, "candidate": preset, "preset": preset, "params": params}
+    results.write_candidate({**record, "seed": config.seed, "wall_s": 0.0})
+
+
+def finished(
+    results: Results,
+    config: StudyConfig,
+    space: SearchSpace,
+    record: Record,
+    trial: Trial,
+    outcome: Mapping[str, Any],
+) -> None:
+    """Turn a candidate's row into that of the finished network; write weights and ONNX."""
+    (candidate,) = outcome["candidates"]
+    name = record["candidate"]
+    done = {**record, **candidate["metrics"], "stage": "finished", "on_front": False}
+    done["wall_s"] = record["wall_s"] + outcome["seconds"]
+    _models(results.storage, done, candidate["weights"])
+    network = space.build(record["architecture"])
+    network.load_state_dict(candidate["weights"])
+    model = to_onnx(network.eval(), space.in_shape, batch_size=None)
+    results.storage.write_bytes(f"models/{name}/model.onnx", model)
+    _predictions(results, config, name, candidate["predictions"])
+    history(results, config, trial, outcome)
+    results.write_candidate(done)
+
+
+def failure(storage: Storage, trial: Trial, reason: str) -> None:
+    """Keep why a trial failed; running the study again tries it again."""
+    text = json.dumps({"reason": reason, "attempt": trial.attempt, "point": dict(trial.point)})
+    storage.write_bytes(f"failures/{trial.stage}-{trial.id}.json", text.encode())
+
+
+def check_checkpoint(storage: Storage, trial: Trial) -> None:
+    """Refuse a checkpoint that cannot be whole, before anything is started from it.
+
+    Raises:
+        InputError: names the file.
+    """
+    for path in storage.list(trial.path("checkpoint").rsplit("/", 1)[0]):
+        if not zipfile.is_zipfile(BytesIO(storage.read_bytes(path))):
+            raise InputError(
+                f"{storage.root}/{path}: damaged checkpoint; delete it to start that trial anew"
+            )
+
+
+def front(results: Results) -> None:
+    """Mark the Pareto front of the found and finished candidates: error against cost."""
+    records = [record for record in results.candidates() if record["stage"] == "finished"]
+    found = [record for record in records if record["preset"] is None]
+    mask = pareto_front(objectives(found)) if found else []
+    for record, on_front in zip(found, mask, strict=True):
+        results.write_candidate({**record, "on_front": bool(on_front)})
+
+
+def flips(results: Results, config: StudyConfig) -> None:
+    """Write negative and positive flip rates, on validation, against the study's reference.
+
+    The reference is `config.reference`, else the cheapest network on the front, whose own rates
+    stay null.
+
+    Raises:
+        InputError: the configured reference has no predictions on this data set.
+    """
+    study = load(results.storage.root)
+    predicted, labels = study.predicted("val"), study.labels("val")
+    if config.reference is not None:
+        reference, classes = config.reference, reference_predictions(config)
+    else:
+        reference = next(r["candidate"] for r in study.front())
+        classes = predicted[reference]
+    assert labels is not None
+    for record in study.finished():
+        name = record["candidate"]
+        if name == reference:
+            continue
+        rates = {
+            "nfr": float(negative_flip_rate(classes, predicted[name], labels)),
+            "positive_flip_rate": float(positive_flip_rate(classes, predicted[name], labels)),
+        }
+        results.write_candidate({**record, **rates, "nfr_reference": reference})
+
+
+def reference_predictions(config: StudyConfig) -> np.ndarray[Any, Any]:
+    """Return the reference's predicted classes on the validation split.
+
+    Raises:
+        InputError: there is no such candidate, or it saw another data set.
+    """
+    assert config.reference is not None
+    directory, _, name = config.reference.rpartition("/")
+    try:
+        study = load(directory)
+    except ResultsError as error:
+        raise InputError(f"reference: {error}") from error
+    predicted = study.predicted("val")
+    if name not in predicted:
+        raise InputError(f"reference: {directory} has no candidate {name!r} with predictions")
+    if study.config["dataset"] != config.dataset:
+        raise InputError(f"reference: {directory} is about another data set")
+    return predicted[name]
+
+
+def test_figures(
+    results: Results, config: StudyConfig, executor: Executor, shared: Mapping[str, Any]
+) -> None:
+    """Predict the test split with the networks of the front (or with all, `report.test_all`)."""
+    chosen = [
+        record
+        for record in results.candidates()
+        if record["on_front"] or (config.report.test_all and record["stage"] == "finished")
+    ]
+    items = [(r["architecture"], _weights(results.storage, r["candidate"])) for r in chosen]
+    prepare = partial(_test_setup, config.as_dict())
+    outcomes = executor.map(test_predictions, items, setup=prepare, shared=shared)
+    for record, (accuracy, classes) in zip(chosen, outcomes, strict=True):
+        _predictions(results, config, record["candidate"], {"test": classes})
+        results.write_candidate({**record, "test_accuracy": accuracy})
+
+
+def measured_latency(results: Results, config: StudyConfig, executor: Executor) -> None:
+    """Measure the finished networks end to end, one after another, on the latency target."""
+    latency = config.latency
+    records = [record for record in results.candidates() if record["stage"] == "finished"]
+    probe = partial(network_timing, config.as_dict(), latency.backend, latency.threads)
+    asked = latency.resources or {"CPU": float(latency.threads)}
+    architectures = [record["architecture"] for record in records]
+    timings = executor.map(probe, architectures, resources=asked)
+    for record, timing in zip(records, timings, strict=True):
+        measured = {
+            "latency_measured_ms": timing.median_us / 1e3,
+            "latency_measured_iqr_ms": timing.iqr_us / 1e3,
+        }
+        results.write_candidate({**record, **measured})
+
+
+def _described(
+    config: StudyConfig,
+    space: SearchSpace,
+    table: LatencyTable | None,
+    architecture: Architecture,
+) -> Record:
+    layers = space.layers(architecture)
+    costs: Record = {name: model.function(layers) for name, model in COST_MODELS.items()}
+    if table is not None:
+        costs["latency_ms"] = table.network_ms(space.blocks(architecture))
+        costs |= {"latency_device": table.device, "latency_backend": table.backend}
+    return {
+        "study": config.study,
+        "method": config.method["name"],
+        "space": config.space["name"],
+        "dataset": config.dataset["name"],
+        "stage": "searched",
+        "preset": None,
+        "digest": digest(space, architecture),
+        "architecture": architecture,
+        "cost_name": config.cost,
+        "cost": costs[config.cost],
+        "on_front": False,
+        **costs,
+    }
+
+
+def _models(
+    storage: Storage, record: Record, weights: Mapping[str, torch.Tensor] | None
+) -> None:
+    folder = f"models/{record['candidate']}"
+    text = json.dumps(record["architecture"], indent=2)
+    storage.write_bytes(f"{folder}/architecture.json", text.encode())
+    if weights is not None:
+        contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+        storage.write_bytes(f"{folder}/weights.safetensors", safetensors.torch.save(contiguous))
+
+
+def _weights(storage: Storage, candidate: str) -> dict[str, np.ndarray[Any, Any]]:
+    data = storage.read_bytes(f"models/{candidate}/weights.safetensors")
+    return {name: tensor.numpy() for name, tensor in safetensors.torch.load(data).items()}
+
+
+def _predictions(
+    results: Results, config: StudyConfig, name: str, predictions: Mapping[str, torch.Tensor]
+) -> None:
+    for split, classes in predictions.items():
+        results.write_predictions(
+            study=config.study,
+            dataset=config.dataset["name"],
+            candidate=name,
+            split=split,
+            classes=classes.numpy(),
+        )
+
+
+def _test_setup(study: Mapping[str, Any], shared: Mapping[str, Any]) -> tuple[Any, Any]:
+    return study, load_data(study, shared["data"])

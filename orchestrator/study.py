@@ -1,0 +1,411 @@
+"""The stages of a study: measure, pretrain, search, select, finish, report.
+
+Each leaves files in the study's directory and is skipped when they are there, so running a study
+again resumes it. Only the driver writes results, and only one driver may hold a directory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO, StringIO
+from typing import Any
+
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+
+from cost_models.latency_probe import measure as measure_blocks
+from cost_models.latency_table import LatencyTable
+from orchestrator import publish, sweep, tracking
+from orchestrator.config import InputError, StudyConfig
+from orchestrator.loading import load
+from orchestrator.pareto import objectives, pareto_front
+from orchestrator.report import render
+from orchestrator.results import Record, Results
+from orchestrator.view import View
+from search_spaces.base import Block, SearchSpace
+from workers.datasets import to_arrays
+from workers.executors.ray_cluster import RayCluster
+from workers.executors.serial import Serial
+from workers.executors.work import Row
+from workers.methods import METHODS
+from workers.protocol import Method
+from workers.storage import Storage
+from workers.trial import (
+    Trial,
+    as_arrays,
+    build_space,
+    from_bytes,
+    load_data,
+    to_bytes,
+)
+from workers.trial import run as run_trial
+
+TABLE = "latency.parquet"
+PARTIAL_TABLE = "latency-partial.parquet"
+SUPERNET = "supernet.pt"
+SELECTION = "selection.json"
+REPORT = "report.html"
+BLOCKS_PER_PART = 16  # of a latency table: what an interrupt can lose
+
+
+class RunError(RuntimeError):
+    """The study failed: one line that says where and why."""
+
+
+@dataclass
+class Run:
+    """A study under way; `table` and `shared` fill up as the stages pass."""
+
+    config: StudyConfig
+    storage: Storage
+    results: Results
+    executor: Serial | RayCluster
+    view: View
+    space: SearchSpace
+    attempt: int
+    table: LatencyTable | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> Method:
+        """The study's method."""
+        return METHODS[self.config.method["name"]]
+
+    def trial(self, trial_id: str, stage: Any, **more: Any) -> Trial:
+        """Return a trial of this study and attempt."""
+        study, root = self.config.as_dict(), self.storage.root
+        return Trial(id=trial_id, stage=stage, study=study, root=root, attempt=self.attempt, **more)
+
+    def folder(self, name: str) -> str:
+        """Return where Ray keeps its own files of this attempt."""
+        return f"{self.storage.root}/tune/{name}-{self.attempt:04d}"
+
+
+def run_study(
+    config: StudyConfig, directory: str, executor: Serial | RayCluster, view: View
+) -> None:
+    """Run a study, or resume it, in its directory.
+
+    Raises:
+        InputError: the directory holds another study, or another driver holds the directory.
+        RunError: a stage failed; what was finished before stands.
+        StorageError: a file cannot be written.
+    """
+    storage = Storage(directory)
+    with _claimed(storage):
+        storage.sweep()
+        adopt(config, storage)
+        space = build_space(config.as_dict())
+        run = Run(
+            config=config,
+            storage=storage,
+            results=Results(storage),
+            executor=executor,
+            view=view,
+            space=space,
+            attempt=_next_attempt(storage),
+        )
+        for stage in (measure, pretrain, search, select, finish, report):
+            stage(run)
+
+
+def adopt(config: StudyConfig, storage: Storage) -> None:
+    """Write the study into a new directory, or make sure that it is the one there.
+
+    Raises:
+        InputError: the directory holds another study; names the differing keys.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    if not storage.exists("study.yaml"):
+        text = StringIO()
+        yaml.default_flow_style = False
+        yaml.dump(config.as_dict(), text)
+        storage.write_bytes("study.yaml", text.getvalue().encode())
+        return
+    stored = yaml.load(BytesIO(storage.read_bytes("study.yaml")))
+    differing = sorted(_differing(stored, config.as_dict()))
+    if differing:
+        raise InputError(
+            f"{storage.root}: holds another study; differing keys: {', '.join(differing)};"
+            " choose another --dir"
+        )
+
+
+def measure(run: Run) -> None:
+    """Measure every block of the space on the target, unless a table is given or there."""
+    if run.config.cost != "latency_ms":
+        return
+    blocks = list(run.space.all_blocks())
+    if not run.storage.exists(TABLE):
+        given = run.config.latency.table
+        table = _probed(run, blocks) if given is None else LatencyTable.read(given)
+        run.storage.write_bytes(TABLE, table.to_bytes())
+        run.storage.delete(PARTIAL_TABLE)
+    run.table = LatencyTable.from_bytes(run.storage.read_bytes(TABLE), TABLE)
+    for block in blocks:
+        run.table.latency_us(block.key)  # refuses a table that lacks a block
+
+
+def pretrain(run: Run) -> None:
+    """Train the supernet once, sharded over the workers; every trial starts from it."""
+    if run.method.pretrain is None or run.storage.exists(SUPERNET):
+        return
+    run.view.stage("pretrain", f"{run.config.resources.workers} worker(s)")
+    trial = run.trial("supernet", "pretrain")
+
+    def end(_: Trial, outcome: Mapping[str, Any]) -> None:
+        publish.history(run.results, run.config, trial, outcome)
+        run.storage.write_bytes(SUPERNET, to_bytes(outcome["state"]))
+
+    rows = _Rows(run, [trial], end)
+    run.executor.train_sharded(
+        run_trial, trial, _shared(run, start=False), rows, run.folder("pretrain")
+    )
+    rows.check()
+    if not run.storage.exists(SUPERNET):
+        raise RunError(f"pretrain: {rows.failures.get(trial.id, 'it ended without a result')}")
+
+
+def search(run: Run) -> None:
+    """Run a trial for every point of the sweep that has no result yet."""
+    if run.storage.exists(SELECTION):
+        return
+    points: list[sweep.Point] = []
+    failures: dict[str, str] = {}
+
+    def end(trial: Trial, outcome: Mapping[str, Any]) -> None:
+        publish.searched(run.results, run.config, run.space, run.table, trial, outcome)
+
+    while batch := sweep.next_batch(run.config, _objectives(run, points)):
+        points += batch
+        done = {record["trial"] for record in run.results.candidates()}
+        pending = [
+            run.trial(trial_id, "search", point=point)
+            for trial_id, point in zip(_trial_ids(points), points, strict=True)
+            if trial_id not in done
+        ]
+        run.view.stage("search", f"{len(points)} points", len(points), len(points) - len(pending))
+        failures |= _run_trials(run, pending, end, run.config.search.time_budget_s)
+    if not run.results.candidates():
+        reasons = "; ".join(sorted(set(failures.values()))) or "the time budget was too short"
+        raise RunError(f"search: no trial ended with a candidate: {reasons}")
+
+
+def select(run: Run) -> None:
+    """Choose the candidates to finish: the method's own choice, or their Pareto front."""
+    if run.storage.exists(SELECTION):
+        return
+    records = [r for r in run.results.candidates() if r["preset"] is None]
+    flat = [{**record["params"], **record} for record in records]
+    if run.config.finish == "all":
+        chosen = list(range(len(flat)))
+    elif run.method.select is not None:
+        chosen = run.method.select(flat)
+    else:
+        mask = pareto_front(objectives(records))
+        chosen = [index for index, on_front in enumerate(mask) if on_front]
+    names = [records[i]["candidate"] for i in chosen]
+    run.view.note(f"select: {len(names)} of {len(records)} candidates will be finished")
+    run.storage.write_bytes(SELECTION, json.dumps({"chosen": names}, indent=2).encode())
+
+
+def finish(run: Run) -> None:
+    """Finish the chosen candidates and the hand-made baselines, equal networks once."""
+    for preset in run.config.baselines:
+        publish.baseline(run.results, run.config, run.space, run.table, preset)
+    chosen = set(json.loads(run.storage.read_bytes(SELECTION))["chosen"])
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for record in run.results.candidates():
+        if record["candidate"] in chosen or record["preset"] is not None:
+            groups.setdefault((record["digest"], record["seed"]), []).append(record)
+    pending = {
+        same[0]["candidate"]: same
+        for same in groups.values()
+        if any(record["stage"] != "finished" for record in same)
+    }
+    if not pending:
+        return
+    trials = [
+        run.trial(
+            name, "finish", point=same[0]["params"], architecture=same[0]["architecture"]
+        )
+        for name, same in pending.items()
+    ]
+    run.view.stage("finish", f"{len(groups)} networks", len(groups), len(groups) - len(pending))
+
+    def end(trial: Trial, outcome: Mapping[str, Any]) -> None:
+        for record in pending[trial.id]:
+            publish.finished(run.results, run.config, run.space, record, trial, outcome)
+
+    failures = _run_trials(run, trials, end)
+    if len(failures) == len(trials) == len(groups):
+        raise RunError(f"finish: every network failed: {'; '.join(sorted(set(failures.values())))}")
+
+
+def report(run: Run) -> None:
+    """Compute front, flips and test figures, measure the networks, and show it all."""
+    if run.storage.exists(REPORT):
+        run.view.note(f"report: {run.storage.root}/{REPORT} is there; nothing left to do")
+        return
+    run.view.stage("report")
+    publish.front(run.results)
+    publish.flips(run.results, run.config)
+    publish.test_figures(run.results, run.config, run.executor, _shared(run, start=False))
+    publish.measured_latency(run.results, run.config, run.executor)
+    warning = tracking.sync(load(run.storage.root))
+    if warning:
+        run.view.note(warning)
+    run.storage.write_bytes(REPORT, render(load(run.storage.root)).encode())
+    run.view.note(f"report: {run.storage.root}/{REPORT}")
+
+
+class _Rows:
+    """Receives a stage's rows: shows them, publishes outcomes, remembers failures.
+
+    An error of the driver's own (a full disk, say) is kept until `check`, since Tune would bury
+    it in one of its own.
+    """
+
+    def __init__(
+        self, run: Run, trials: Sequence[Trial], end: Callable[[Trial, Mapping[str, Any]], None]
+    ) -> None:
+        self.run, self.end = run, end
+        self.trials = {trial.id: trial for trial in trials}
+        self.failures: dict[str, str] = {}
+        self.error: Exception | None = None
+
+    def __call__(self, row: Row) -> None:
+        trial = self.trials[row["trial"]]
+        self.run.view.row(row)
+        try:
+            if "error" in row:
+                self.failures[trial.id] = row["error"]
+                publish.failure(self.run.storage, trial, row["error"])
+            elif "outcome" in row:
+                data = self.run.storage.read_bytes(row["outcome"])
+                self.end(trial, from_bytes(data, row["outcome"]))
+                for path in (row["outcome"], trial.path("checkpoint")):
+                    self.run.storage.delete(path)
+        except Exception as error:
+            self.error = self.error or error
+
+    def check(self) -> None:
+        """Raise the first error of the driver's own, if there was one."""
+        if self.error is not None:
+            raise self.error
+
+
+def _run_trials(
+    run: Run,
+    trials: Sequence[Trial],
+    end: Callable[[Trial, Mapping[str, Any]], None],
+    time_budget_s: float | None = None,
+) -> dict[str, str]:
+    """Run trials and return the reasons of those that failed."""
+    if not trials:
+        return {}
+    for trial in trials:
+        publish.check_checkpoint(run.storage, trial)
+    rows = _Rows(run, trials, end)
+    stage = trials[0].stage
+    shared = _shared(run, start=stage == "search")
+    run.executor.run_trials(
+        run_trial, trials, shared, rows, time_budget_s, run.folder(f"{stage}-{trials[0].id}")
+    )
+    rows.check()
+    for trial_id, reason in rows.failures.items():
+        run.view.note(f"{stage}: {trial_id} failed: {reason}")
+    return rows.failures
+
+
+def _shared(run: Run, *, start: bool) -> dict[str, Any]:
+    """Return what trials read, each value put into the object store once."""
+    if "data" not in run.shared:
+        data = load_data(run.config.as_dict(), None)
+        publish.labels(run.results, run.config, data)
+        arrays = to_arrays(data)
+        table = None if run.table is None else run.table.to_bytes()
+        run.shared |= {
+            "data": None if arrays is None else run.executor.share(arrays),
+            "table": table,
+        }
+    if start and "start" not in run.shared and run.storage.exists(SUPERNET):
+        state = from_bytes(run.storage.read_bytes(SUPERNET), SUPERNET)
+        run.shared["start"] = run.executor.share(as_arrays(state))
+    return {**run.shared, "start": run.shared.get("start") if start else None}
+
+
+def _probed(run: Run, blocks: Sequence[Block]) -> LatencyTable:
+    """Measure blocks in parts, each kept as it comes, so that an interrupt loses one part."""
+    known = None
+    if run.storage.exists(PARTIAL_TABLE):
+        known = LatencyTable.from_bytes(run.storage.read_bytes(PARTIAL_TABLE), PARTIAL_TABLE)
+    left = [block for block in blocks if known is None or block.key not in known.entries]
+    run.view.stage("measure", f"{len(blocks)} blocks", len(blocks), len(blocks) - len(left))
+    parts = [left[i : i + BLOCKS_PER_PART] for i in range(0, len(left), BLOCKS_PER_PART)]
+    latency = run.config.latency
+    asked = latency.resources or {"CPU": float(latency.threads)}
+    probe = partial(measure_blocks, backend=latency.backend, threads=latency.threads)
+    tables = run.executor.map(probe, parts, resources=asked)
+    for part, table in zip(parts, tables, strict=True):
+        known = table if known is None else known.joined(table)
+        run.storage.write_bytes(PARTIAL_TABLE, known.to_bytes())
+        run.view.advance(len(part))
+    assert known is not None
+    return known
+
+
+def _objectives(run: Run, points: Sequence[sweep.Point]) -> list[sweep.Objectives | None]:
+    """Return, for each point, the least error among its candidates, with its cost."""
+    found: dict[str, sweep.Objectives] = {}
+    for record in run.results.candidates():
+        if record["trial"] is not None:
+            values = (1 - record["search_val_accuracy"], record["cost"])
+            found[record["trial"]] = min(values, found.get(record["trial"], values))
+    return [found.get(trial_id) for trial_id in _trial_ids(points)]
+
+
+def _trial_ids(points: Sequence[sweep.Point]) -> list[str]:
+    return [f"t{index:03d}" for index in range(len(points))]
+
+
+def _differing(stored: Any, given: Any, path: str = "") -> Iterator[str]:
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for key in sorted({*stored, *given}):
+            absent = object()
+            yield from _differing(
+                stored.get(key, absent), given.get(key, absent), f"{path}.{key}" if path else key
+            )
+    elif stored != given:
+        yield path
+
+
+@contextmanager
+def _claimed(storage: Storage) -> Iterator[None]:
+    """Hold a local directory for this driver alone; the system frees it if the driver dies."""
+    folder = storage.local_path()
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"{storage.root}: another driver is running this study") from error
+    except OSError as error:
+        raise InputError(f"{storage.root}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _next_attempt(storage: Storage) -> int:
+    known = int(storage.read_bytes("attempt")) if storage.exists("attempt") else 0
+    storage.write_bytes("attempt", str(known + 1).encode())
+    return known + 1

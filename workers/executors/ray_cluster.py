@@ -1,0 +1,336 @@
+"""The same doors as `serial`, on a Ray cluster: Tune for trials, Train for sharded training.
+
+A trial's results never travel through Tune's own files: a trial leaves its outcome in the study's
+directory and reports where. A failure of the trial's own making (a NaN, say) ends it with an
+`error` row; Tune retries only what was lost with a process or a node.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import ray
+import torch
+import torch.distributed as dist
+from ray import train, tune
+from ray._private.state import state
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.tune.logger import TBXLoggerCallback
+from ray.util.queue import Empty, Queue
+
+from workers.executors.work import Resources, Row, Work, slots
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# A trial that starts workers of its own holds none of what they need: its driver sits on the head.
+DRIVER_RESOURCES = {"node:__internal_head__": 0.001}
+COLLECTIVE_TIMEOUT_S = 120  # ranks that wait for a lost one give up after this
+
+ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report waits for this poll
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # TensorBoard's alone is put back
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C interrupts the study, not one experiment
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+class ClusterError(ValueError):
+    """The cluster cannot be reached, or cannot hold what a study asks for."""
+
+
+class RayCluster:
+    """An executor on a Ray cluster: the one at `address`, else one started on this machine."""
+
+    name = "ray"
+
+    def __init__(self, resources: Resources, address: str | None = None) -> None:
+        self.resources = resources
+        self._started = connect(address)
+
+    def close(self) -> None:
+        """Leave the cluster; a local one ends."""
+        if self._started:
+            ray.shutdown()
+
+    def share(self, value: Any) -> Any:
+        """Put a value into the object store, from where each node fetches it once."""
+        return ray.put(value)
+
+    def map(
+        self,
+        fn: Callable[..., Result],
+        items: Sequence[Item],
+        *,
+        setup: Callable[[Mapping[str, Any]], Any] | None = None,
+        shared: Mapping[str, Any] | None = None,
+        resources: Mapping[str, float] | None = None,
+    ) -> Iterator[Result]:
+        """Yield fn(item) in order; with `setup`, fn(setup(shared), item).
+
+        `setup` runs once per process, with what `share` made of the shared values.
+        `resources` sends all items to one process that holds them (a measured target); otherwise
+        as many processes as fit share the items.
+        """
+        asked = dict(resources) if resources is not None else self.resources.per_worker
+        count = 1 if resources is not None else min(len(items), slots(asked, cluster_nodes(None)))
+        actors = [_actor(asked).remote(setup, shared or {}) for _ in range(count)]
+        references = [actors[i % count].call.remote(fn, item) for i, item in enumerate(items)]
+        try:
+            for reference in references:
+                yield ray.get(reference)
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+
+    def run_trials(
+        self,
+        work: Work,
+        trials: Sequence[Any],
+        shared: Mapping[str, Any],
+        on_row: Callable[[Row], None],
+        time_budget_s: float | None = None,
+        folder: str = "",
+    ) -> None:
+        """Run trials as one Tune experiment in `folder`; rows arrive through `on_row`.
+
+        `shared` holds what `share` returned. Trials that do not end within the time budget are
+        stopped.
+        """
+        root, name = folder.rsplit("/", 1)
+        workers = self.resources.trial_workers
+        several = workers > 1
+        by_id = {trial.id: trial for trial in trials}
+        trainable = _trainable(work, by_id, shared, self.resources, root)
+        asked = DRIVER_RESOURCES if several else self.resources.per_worker
+        at_once = max(1, slots(self.resources.per_worker, cluster_nodes(None)) // workers)
+        limit = self.resources.max_concurrent_trials or at_once
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([dict(asked)])),
+            param_space={"trial": tune.grid_search(list(by_id))},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                max_concurrent_trials=min(at_once, limit),
+                time_budget_s=time_budget_s,
+                trial_dirname_creator=lambda trial: trial.config["trial"],
+                trial_name_creator=lambda trial: trial.config["trial"],
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=root,
+                failure_config=tune.FailureConfig(max_failures=self.resources.max_failures),
+                callbacks=[_Rows(on_row), TBXLoggerCallback()],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+    def train_sharded(
+        self,
+        work: Work,
+        trial: Any,
+        shared: Mapping[str, Any],
+        on_row: Callable[[Row], None],
+        folder: str = "",
+    ) -> None:
+        """Train data-parallel on `resources.workers` workers; lost ones are replaced."""
+        _train(work, trial, shared, self.resources, self.resources.workers, folder, on_row)
+
+
+
+def connect(address: str | None) -> bool:
+    """Connect to the cluster at an address, or start one on this machine; True if it was new.
+
+    Raises:
+        ClusterError: there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        return False
+    os.environ.update(ENVIRONMENT)
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            configure_logging=False,
+            runtime_env={"env_vars": ENVIRONMENT},
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ClusterError(f"--address {address}: no Ray cluster there: {reason}") from error
+    return True
+
+
+def cluster_nodes(address: str | None) -> list[dict[str, float]]:
+    """Return what each node of a cluster has; for a local one without starting it.
+
+    Nodes that an autoscaler may still add are counted, as one.
+
+    Raises:
+        ClusterError: there is no cluster at the address.
+    """
+    if address is None and not ray.is_initialized():
+        return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
+    connect(address)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    most = state.get_max_resources_from_cluster_config()  # no public call tells this
+    return [*nodes, {kind: float(amount) for kind, amount in most.items()}] if most else nodes
+
+
+class _Rows(tune.Callback):
+    """Hands every report, and every final loss of a trial, to the driver."""
+
+    def __init__(self, on_row: Callable[[Row], None]) -> None:
+        self.on_row = on_row
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks into a file that we never read back
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "trial" in result:
+            self.on_row({key: value for key, value in result.items() if key != "config"})
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        reason = "its process or node was lost more often than resources.max_failures allows"
+        self.on_row({"trial": trial.config["trial"], "error": reason})
+
+
+class _Forward(train.UserCallback):
+    """Hands the first rank's reports, out of Train's controller, to whoever reads the queue."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    def after_report(self, run_context: Any, metrics: list[Row], checkpoint: Any) -> None:
+        self.queue.put(metrics[0])
+
+
+def _trainable(
+    work: Work,
+    by_id: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    resources: Resources,
+    root: str,
+) -> Callable[[dict[str, Any]], None]:
+    def run_one(config: dict[str, Any]) -> None:
+        trial = by_id[config["trial"]]
+        if dist.is_initialized():  # left behind in a reused process
+            dist.destroy_process_group()
+        try:
+            if resources.trial_workers > 1:
+                folder = f"{root}/train-{trial.stage}-{trial.id}-{trial.attempt}"
+                count = resources.trial_workers
+                _train(work, trial, shared, resources, count, folder, tune.report)
+            else:
+                device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
+                work(trial, _fetched(shared), tune.report, device)
+        except Exception as error:
+            traceback.print_exc()
+            tune.report({"trial": trial.id, "error": one_line(error)})
+
+    return run_one
+
+
+def _train(
+    work: Work,
+    trial: Any,
+    shared: Mapping[str, Any],
+    resources: Resources,
+    workers: int,
+    folder: str,
+    on_row: Callable[[Row], None],
+) -> None:
+    def loop() -> None:
+        device = get_device()
+        try:
+            work(trial, _fetched(shared), train.report, torch.device(device))
+        except torch.distributed.DistBackendError:
+            raise  # another rank was lost: Train starts the group again
+        except (ValueError, ArithmeticError, torch.cuda.OutOfMemoryError) as error:
+            traceback.print_exc()
+            train.report({"trial": trial.id, "error": one_line(error)})
+
+    queue = Queue(actor_options={"num_cpus": 0})
+    root, name = folder.rsplit("/", 1)
+    trainer = TorchTrainer(
+        loop,
+        torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+        scaling_config=train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=resources.gpus_per_worker > 0,
+            resources_per_worker=resources.per_worker,
+        ),
+        run_config=train.RunConfig(
+            name=name,
+            storage_path=root,
+            failure_config=train.FailureConfig(max_failures=resources.max_failures),
+            callbacks=[_Forward(queue)],
+        ),
+    )
+    try:
+        _fit(trainer, queue, on_row)
+    finally:
+        queue.shutdown(force=True)
+
+
+def _fit(trainer: TorchTrainer, queue: Queue, on_row: Callable[[Row], None]) -> None:
+    """Train in a thread (Train would take Ctrl-C over in the main one) and pass rows on."""
+    failure: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    while thread.is_alive() or not queue.empty():
+        try:
+            on_row(queue.get(timeout=0.2))
+        except Empty:
+            continue
+    if failure:
+        raise failure[0]
+
+
+class _Process:
+    """A process that keeps what `setup` made and calls functions with it."""
+
+    def __init__(
+        self, setup: Callable[[Mapping[str, Any]], Any] | None, shared: Mapping[str, Any]
+    ) -> None:
+        self.prepared = () if setup is None else (setup(_fetched(shared)),)
+
+    def call(self, fn: Callable[..., Any], item: Any) -> Any:
+        return fn(*self.prepared, item)
+
+
+def _actor(resources: Mapping[str, float]) -> Any:
+    named = dict(resources)
+    return ray.remote(
+        num_cpus=named.pop("CPU", 0),
+        num_gpus=named.pop("GPU", 0),
+        resources=named,
+        max_restarts=2,
+        max_task_retries=2,
+    )(_Process)
+
+
+def _fetched(shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Fetch shared values: arrays come as read-only views of the node's object store."""
+    return {
+        key: ray.get(value) if isinstance(value, ray.ObjectRef) else value
+        for key, value in shared.items()
+    }
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's kind and message on one line."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

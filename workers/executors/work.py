@@ -1,0 +1,104 @@
+"""What executors run, and what it asks of the machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+Row = dict[str, Any]
+"""A report of a trial: its id under `trial`, and numbers; `outcome` or `error` in the last."""
+
+
+class Work(Protocol):
+    """A function that an executor calls on the processes that it owns."""
+
+    def __call__(
+        self,
+        trial: Any,
+        shared: Mapping[str, Any],
+        report: Callable[[Row], None],
+        device: torch.device,
+    ) -> None:
+        """Run a trial; report a row for each step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What work asks of the cluster.
+
+    Pretraining runs on `workers`, a trial on `trial_workers`, each with these CPUs (also its
+    thread count) and GPUs. Lost workers and trials are retried `max_failures` times.
+    """
+
+    workers: int = 1
+    trial_workers: int = 1
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+    max_concurrent_trials: int | None = None
+    max_failures: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse amounts that cannot be."""
+        for name in ("workers", "trial_workers", "cpus_per_worker", "max_concurrent_trials"):
+            amount = getattr(self, name)
+            if amount is not None and amount < 1:
+                raise ValueError(f"{name}: {amount} is below 1")
+        for name in ("gpus_per_worker", "max_failures"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """What one worker asks for, in Ray's names."""
+        asked = {"CPU": float(self.cpus_per_worker)}
+        return asked | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+
+
+class ResourceError(ValueError):
+    """What a study asks for can never be had here; one line that names the key."""
+
+
+def slots(asked: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> int:
+    """Return how many workers that each ask for this fit the nodes at once."""
+    return sum(
+        min(math.floor(node.get(kind, 0) / amount + 1e-9) for kind, amount in asked.items())
+        for node in nodes
+    )
+
+
+def check_fits(
+    resources: Resources, target: Mapping[str, float], nodes: Sequence[Mapping[str, float]]
+) -> None:
+    """Refuse a study that would wait for ever.
+
+    Args:
+        resources: what pretraining and trials ask for.
+        target: what the latency probe asks of one node.
+        nodes: what each node of the cluster has.
+
+    Raises:
+        ResourceError: names the key, what it asks for and what there is.
+    """
+    asked = resources.per_worker
+    has = " + ".join(_shown(node, asked) for node in nodes) or "no node"
+    for key in ("workers", "trial_workers"):
+        count, fit = getattr(resources, key), slots(asked, nodes)
+        if count > fit:
+            raise ResourceError(
+                f"resources.{key}: {count} x {_shown(asked, asked)} cannot run at once;"
+                f" the cluster holds {fit} (it has {has})"
+            )
+    if target and not slots(target, nodes):
+        raise ResourceError(
+            f"latency.resources: no node has {_shown(target, target)}; start one with"
+            f" `ray start --resources` (the cluster has {has})"
+        )
+
+
+def _shown(resources: Mapping[str, float], kinds: Mapping[str, float]) -> str:
+    return ", ".join(f"{resources.get(kind, 0):g} {kind}" for kind in kinds)

@@ -1,0 +1,287 @@
+"""One trial, from names to an outcome: the one function that every executor calls.
+
+A trial checkpoints into the study's directory and leaves its outcome there; the driver publishes
+it. Both files carry the driver's attempt, so that the late writes of an orphaned trial, whose
+driver is gone, meet nobody.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from cost_models import COST_MODELS
+from cost_models.latency_probe import Timing, measure_module
+from cost_models.latency_table import LatencyTable
+from search_spaces import SPACES
+from search_spaces.base import Architecture, SearchSpace
+from workers.datasets import DATASETS, Data, data_root, from_arrays, proxy
+from workers.executors.work import Row
+from workers.methods import METHODS
+from workers.protocol import Candidate, Problem, Progress, State
+from workers.records import from_json
+from workers.storage import Storage
+from workers.training import Recipe, evaluate
+
+CHECKPOINT_EVERY_S = 20.0  # pretraining checkpoints every epoch, however short
+StageName = Literal["pretrain", "search", "finish"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial as JSON values: `study` is the resolved study, `point` its place in the sweep."""
+
+    id: str
+    stage: StageName
+    study: Mapping[str, Any]
+    root: str
+    attempt: int
+    point: Mapping[str, Any] = field(default_factory=dict)
+    architecture: Architecture | None = None
+
+    @property
+    def seed(self) -> int:
+        """The point's seed, else the study's."""
+        return int(self.point.get("seed", self.study["seed"]))
+
+    def path(self, what: Literal["checkpoint", "outcome"]) -> str:
+        """Return the file of this attempt, relative to the study's directory."""
+        return f"{what}s/{self.stage}-{self.id}/{self.attempt:04d}.pt"
+
+
+def run(
+    trial: Trial,
+    shared: Mapping[str, Any],
+    report: Callable[[Row], None],
+    device: torch.device,
+) -> None:
+    """Run a trial to its end; every rank of a sharded trial calls this.
+
+    `shared` holds what all trials read: `data` (arrays, see `datasets.to_arrays`), `table` (bytes
+    of the latency table) and `start` (what pretraining left), each possibly None. `report` gets a
+    row of numbers for each step; the last row has `outcome`, the file that holds the result.
+    """
+    started = time.perf_counter()
+    reset_process(trial.seed, trial.study["resources"]["cpus_per_worker"])
+    storage = Storage(trial.root)
+    saved = _latest_checkpoint(storage, trial)
+    history: list[Row] = saved["history"] if saved else []
+    elapsed = saved["seconds"] if saved else 0.0
+    written_at, progress = started, None
+    for progress in _steps(trial, shared, device, saved["state"] if saved else None):
+        history.append({"step": progress.step, **progress.metrics})
+        seconds = elapsed + time.perf_counter() - started
+        due = trial.stage == "pretrain" or time.perf_counter() - written_at > CHECKPOINT_EVERY_S
+        if due and is_first_rank():
+            contents = {"state": progress.state(), "history": history, "seconds": seconds}
+            storage.write_bytes(trial.path("checkpoint"), to_bytes(contents))
+            written_at = time.perf_counter()
+        report({"trial": trial.id, "steps": progress.steps, **history[-1]})
+    if is_first_rank():
+        seconds = elapsed + time.perf_counter() - started
+        storage.write_bytes(trial.path("outcome"), _outcome(trial, progress, history, seconds))
+    report({"trial": trial.id, "outcome": trial.path("outcome")})
+
+
+def reset_process(seed: int, threads: int) -> None:
+    """Make a reused process like a new one: seeds, thread count, determinism."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
+    torch.backends.cudnn.benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def is_first_rank() -> bool:
+    """Tell whether this process is the one that writes."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def build_space(study: Mapping[str, Any]) -> SearchSpace:
+    """Return a study's space, its sample shape and classes taken from the data set.
+
+    Raises:
+        FileNotFoundError: the data set's files are absent.
+    """
+    entry, options = _named(DATASETS, study["dataset"])
+    shape, classes = entry.describe(from_json(entry.Config, options), data_root())
+    cls, settings = _named(SPACES, study["space"])
+    follows = {"in_shape": list(shape), "num_classes": classes}
+    settings |= {key: value for key, value in follows.items() if settings.get(key) is None}
+    space: SearchSpace = cls(from_json(cls.Config, settings))
+    return space
+
+
+def load_data(study: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> Data:
+    """Return a study's data set, from shared arrays where it is resident."""
+    if arrays is not None:
+        return from_arrays(arrays)
+    entry, options = _named(DATASETS, study["dataset"])
+    data: Data = entry.load(from_json(entry.Config, options), data_root())
+    return data
+
+
+def cost_function(
+    name: str, space: SearchSpace, table: LatencyTable | None
+) -> Callable[[Architecture], float]:
+    """Return what an architecture costs, in the cost model's unit (`latency_ms`: the table's).
+
+    Raises:
+        ValueError: latency is asked for and there is no table.
+    """
+    if name != "latency_ms":
+        model = COST_MODELS[name]
+        return lambda architecture: float(model.function(space.layers(architecture)))
+    if table is None:
+        raise ValueError("cost: latency_ms needs a latency table; the measure stage makes one")
+    return lambda architecture: table.network_ms(space.blocks(architecture))
+
+
+def test_predictions(
+    setup: tuple[Mapping[str, Any], Data], item: tuple[Architecture, Mapping[str, Any]]
+) -> tuple[float, torch.Tensor]:
+    """Return test accuracy and predicted classes of a finished network.
+
+    Args:
+        setup: the resolved study and its data.
+        item: the architecture and its weights, a state dict of tensors.
+    """
+    study, data = setup
+    architecture, weights = item
+    reset_process(study["seed"], study["resources"]["cpus_per_worker"])
+    network = build_space(study).build(architecture)
+    network.load_state_dict(dict(weights))
+    evaluation = evaluate(network, data.test, data)
+    return evaluation.accuracy, evaluation.predictions_N
+
+
+def network_timing(
+    study: Mapping[str, Any], backend: str, threads: int, architecture: Architecture
+) -> Timing:
+    """Return the latency of a whole network on this machine."""
+    space = build_space(study)
+    network = space.build(architecture).eval()
+    return measure_module(network, space.in_shape, backend=backend, threads=threads)
+
+
+def to_bytes(contents: Any) -> bytes:
+    """Serialise tensors and JSON values; `from_bytes` reads them without unpickling code."""
+    buffer = io.BytesIO()
+    torch.save(contents, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes, name: str) -> Any:
+    """Read what `to_bytes` wrote.
+
+    Raises:
+        ValueError: the bytes are truncated or something else; names the file.
+    """
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise ValueError(f"{name}: damaged; delete it to have it made again") from error
+
+
+def as_arrays(state: Any) -> Any:
+    """Replace tensors by NumPy arrays, which an object store shares without copying."""
+    return _mapped(state, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy())
+
+
+def as_tensors(state: Any) -> Any:
+    """Replace NumPy arrays by private tensors: what a trial trains must be its own."""
+    return _mapped(state, np.ndarray, lambda array: torch.from_numpy(array.copy()))
+
+
+def _steps(
+    trial: Trial, shared: Mapping[str, Any], device: torch.device, state: State | None
+) -> Iterator[Progress]:
+    study = trial.study
+    method, settings = _named(METHODS, study["method"])
+    problem = _problem(trial, shared, device)
+    if trial.stage == "finish":
+        assert trial.architecture is not None
+        recipe = from_json(Recipe, study["training"])
+        return method.finish(problem, trial.architecture, recipe, state)
+    settings |= {key: value for key, value in trial.point.items() if key != "seed"}
+    stage = method.pretrain if trial.stage == "pretrain" else method.search
+    assert stage is not None
+    return stage(problem, from_json(method.Config, settings), state)
+
+
+def _problem(trial: Trial, shared: Mapping[str, Any], device: torch.device) -> Problem:
+    study = trial.study
+    space = build_space(study)
+    data = load_data(study, shared["data"])
+    if trial.stage != "finish":
+        data = proxy(data, **study["proxy"], seed=study["seed"])
+    table = None if shared["table"] is None else LatencyTable.from_bytes(shared["table"])
+    return Problem(
+        space=space,
+        data=data,
+        table=table,
+        cost=cost_function(study["cost"], space, table),
+        seed=trial.seed,
+        device=device,
+        start=None if trial.stage == "finish" else as_tensors(shared["start"]),
+    )
+
+
+def _outcome(trial: Trial, progress: Progress | None, history: list[Row], seconds: float) -> bytes:
+    assert progress is not None, "a stage yields at least once"
+    contents = {
+        "candidates": [_plain(candidate) for candidate in progress.candidates],
+        "history": history,
+        "seconds": seconds,
+        "state": progress.state() if trial.stage == "pretrain" else None,
+    }
+    return to_bytes(contents)
+
+
+def _plain(candidate: Candidate) -> dict[str, Any]:
+    weights = None if candidate.weights is None else dict(candidate.weights)
+    return {
+        "architecture": candidate.architecture,
+        "metrics": dict(candidate.metrics),
+        "predictions": dict(candidate.predictions),
+        "weights": weights,
+    }
+
+
+def _latest_checkpoint(storage: Storage, trial: Trial) -> dict[str, Any] | None:
+    folder = trial.path("checkpoint").rsplit("/", 1)[0]
+    own = trial.path("checkpoint")
+    paths = [path for path in sorted(storage.list(folder)) if path <= own]
+    if not paths:
+        return None
+    saved: dict[str, Any] = from_bytes(storage.read_bytes(paths[-1]), paths[-1])
+    return saved
+
+
+def _named(registry: Mapping[str, Any], component: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    options = dict(component)
+    return registry[options.pop("name")], options
+
+
+def _mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(inner, kind, change) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(inner, kind, change) for inner in value)
+    return value
