@@ -1,12 +1,18 @@
-"""What a data set is: three splits that give batches of uint8 images by index."""
+"""What a data set is: three splits that give batches of uint8 images by index.
+
+Shapes: N samples of a split, B of a batch, M of a subset; C channels, H x W pixels.
+"""
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from search_spaces.base import Shape
@@ -15,7 +21,10 @@ from search_spaces.base import Shape
 class Split(Protocol):
     """Images and labels that are fetched by index."""
 
-    labels_N: torch.Tensor
+    @property
+    def labels_N(self) -> torch.Tensor:  # noqa: N802
+        """The class of every sample, int64."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -87,13 +96,91 @@ class Dataset:
     load: Callable[[Any, Path], Data]
 
 
+@dataclass(frozen=True)
+class Holdout:
+    """Options of a data set that has its own test split: the share of train kept to validate."""
+
+    val_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse shares that leave a split empty."""
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"val_fraction: {self.val_fraction} is outside (0, 1)")
+
+
+def data_root() -> Path:
+    """Return the folder of data sets: `PARETORAY_DATA`, else ../shared/data, else the cache's."""
+    if os.environ.get("PARETORAY_DATA"):
+        return Path(os.environ["PARETORAY_DATA"]).expanduser().absolute()
+    shared = Path("../shared/data").absolute()
+    return shared if shared.is_dir() else cache_root() / "data"
+
+
+def cache_root() -> Path:
+    """Return the folder of decoded images: `PARETORAY_CACHE`, else ~/.cache/paretoray."""
+    return Path(os.environ.get("PARETORAY_CACHE") or "~/.cache/paretoray").expanduser().absolute()
+
+
+def may_download() -> bool:
+    """Tell whether the user allows downloads: `PARETORAY_DOWNLOAD=1`."""
+    return os.environ.get("PARETORAY_DOWNLOAD") == "1"
+
+
+def require(name: str, path: Path, *, downloadable: bool) -> None:
+    """Refuse a data set whose file or folder is absent and cannot be fetched.
+
+    Raises:
+        FileNotFoundError: one line with what is missing and what to do.
+    """
+    if path.exists() or (downloadable and may_download()):
+        return
+    remedy = "set PARETORAY_DATA to the folder that holds the data sets"
+    if downloadable:
+        remedy += ", or PARETORAY_DOWNLOAD=1 to have it downloaded"
+    raise FileNotFoundError(f"dataset {name}: {path} is missing; {remedy}")
+
+
 def to_arrays(data: Data) -> Mapping[str, Any] | None:
-    """Return the images and labels as NumPy arrays for an object store; None if not resident."""
+    """Return a data set as NumPy arrays and plain values, for an object store.
+
+    Returns:
+        What `from_arrays` takes, or None if the images are not resident in memory.
+    """
     splits = {"train": data.train, "val": data.val, "test": data.test}
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {
+        "name": data.name,
+        "num_classes": data.num_classes,
+        "mean": data.mean,
+        "std": data.std,
+    }
     for name, split in splits.items():
         if not isinstance(split, TensorSplit):
             return None
         arrays[f"{name}_images"] = split.images_NCHW.cpu().numpy()
         arrays[f"{name}_labels"] = split.labels_N.cpu().numpy()
     return arrays
+
+
+def from_arrays(arrays: Mapping[str, Any]) -> Data:
+    """Rebuild a data set from what `to_arrays` returned, sharing the arrays' memory.
+
+    Arrays from an object store are read-only; nothing writes into a split.
+    """
+    splits = {
+        name: TensorSplit(_shared(arrays[f"{name}_images"]), _shared(arrays[f"{name}_labels"]))
+        for name in ("train", "val", "test")
+    }
+    return Data(
+        name=arrays["name"],
+        **splits,
+        num_classes=arrays["num_classes"],
+        mean=tuple(arrays["mean"]),
+        std=tuple(arrays["std"]),
+    )
+
+
+def _shared(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    with warnings.catch_warnings():
+        # torch knows no read-only tensors and warns; a split is only ever indexed.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)

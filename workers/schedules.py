@@ -1,0 +1,31 @@
+"""Values over progress: pure functions, no state to save or restore."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(step: float, steps: float) -> float:
+    """Return a factor that falls from 1 to 0 along half a cosine wave.
+
+    SGDR without restarts (Loshchilov & Hutter, 2017, Eq. 5). Progress beyond `steps` gives 0.
+    """
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / steps)))
+
+
+def exponential(epoch: float, rate: float, every: float) -> float:
+    """Return `rate` to the number of whole periods of `every` epochs that have passed.
+
+    A staircase, as GPUNet's and EfficientNet's "x 0.97 every 2.4 epochs".
+    """
+    return float(rate ** math.floor(epoch / every))
+
+
+def linear(step: float, steps: float, start: float, end: float) -> float:
+    """Return the value on the straight line from `start` to `end`, which it reaches at `steps`.
+
+    Progress beyond `steps`, and no steps at all, give `end`.
+    """
+    if step >= steps:
+        return end
+    return start + (end - start) * step / steps
