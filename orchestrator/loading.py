@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from orchestrator.results import JSON_COLUMNS, Record, Results, ResultsError, records
-from workers.metrics import negative_flip_rate
+from workers.metrics import negative_flip_matrix
 from workers.storage import Storage
 
 Classes = npt.NDArray[np.int16]
@@ -101,12 +101,10 @@ class Study:
         """Return the negative flip rate between front networks: row replaced by column."""
         labels, predicted = self.labels(split), self.predicted(split)
         names = [record["candidate"] for record in self.front() if record["candidate"] in predicted]
-        rates = [
-            [float(negative_flip_rate(predicted[old], predicted[new], labels)) for new in names]
-            for old in names
-            if labels is not None
-        ]
-        return pd.DataFrame(rates, index=names[: len(rates)], columns=names, dtype=float)
+        if labels is None or not names:
+            return pd.DataFrame(dtype=float)
+        rates = negative_flip_matrix(np.stack([predicted[name] for name in names]), labels)
+        return pd.DataFrame(rates, index=names, columns=names)
 
 
 def load(directory: str) -> Study:

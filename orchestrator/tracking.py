@@ -1,0 +1,307 @@
+"""MLflow: one run per study and, below it, one per candidate, written from the results tables.
+
+Syncing again changes nothing that is there, leaves no run open and removes runs of candidates that
+are gone, so a study that was interrupted and resumed looks like one that was not. The results in
+the study's directory are the truth; MLflow shows a copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.tracking import MlflowClient
+
+from orchestrator.loading import Study
+from orchestrator.pareto import hypervolume, objectives, reference_point
+from orchestrator.results import Record
+from workers.storage import Storage
+
+EXPERIMENT = "paretoray"
+STUDY_ID, CANDIDATE, FRONT = "paretoray.study_id", "paretoray.candidate", "paretoray.front"
+PARENT = "mlflow.parentRunId"
+ID_FILE = "mlflow_id"  # moves with the directory, so a moved study keeps its runs
+BATCH = 1000  # metrics that MLflow takes in one call
+_TAGS = ("stage", "preset", "digest", "on_front", "latency_device", "latency_backend")
+_NOT_METRICS = ("seed", "attempt", "on_front")
+_TABLE_COLUMNS = ("candidate", "val_accuracy", "test_accuracy", "cost", "latency_ms", "macs", "nfr")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where runs go: a tracking server or database, and the folder for artifacts.
+
+    The server of an http(s) address knows its own artifact folder: it is None then.
+    """
+
+    uri: str
+    artifacts: str | None
+
+
+def sync(study: Study, uri: str | None = None) -> str | None:
+    """Bring MLflow up to date with a study; the study itself does not depend on it.
+
+    Args:
+        study: as loaded from its directory, its front decided.
+        uri: tracking server or database; default: `MLFLOW_TRACKING_URI`, else `mlflow.db` beside
+            the study's directory.
+
+    Returns:
+        A line that says why MLflow could not be brought up to date, or None.
+    """
+    try:
+        target = locate(study.directory, uri)
+        _reach(target.uri)
+        _sync(study, target)
+    except Exception as error:  # whatever ails a tracking server, the results are safe
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        return f"MLflow was not updated: {reason} (the results in {study.directory} are complete)"
+    return None
+
+
+def locate(directory: str, uri: str | None = None) -> Target:
+    """Return the tracking target of a study's directory.
+
+    Raises:
+        ValueError: the directory is in an object store and no server is named.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    folder = Storage(directory).local_path()
+    if uri is None:
+        if folder is None:
+            raise ValueError(f"{directory} is in an object store; set MLFLOW_TRACKING_URI")
+        uri = f"sqlite:///{folder.parent}/mlflow.db"
+    if "://" in uri and not uri.startswith("sqlite:///"):
+        return Target(uri, None)
+    database = Path(uri.removeprefix("sqlite:///")).absolute()
+    return Target(uri, (database.parent / "mlartifacts").as_uri())
+
+
+def _reach(uri: str) -> None:
+    # MLflow's own client retries an absent server for minutes.
+    if uri.startswith(("http://", "https://")):
+        try:
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
+        except urllib.error.HTTPError:
+            return  # it answered; whether it lets us in is for MLflow to find out
+        except (OSError, ValueError) as error:
+            raise ConnectionError(f"{uri} does not answer: {error}") from error
+
+
+def _sync(study: Study, target: Target) -> None:
+    # It tells of every table that it creates.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    client = MlflowClient(tracking_uri=target.uri)
+    writer = _Writer(client, study, Storage(study.directory), _histories(study))
+    experiment = _experiment(client, target)
+    study_id = _study_id(writer.storage)
+    runs = _runs(client, experiment, study_id)
+    parent = writer.parent(experiment, study_id, runs.pop(None, None))
+    for record in study.records:
+        run = runs.pop(record["candidate"], None)
+        writer.candidate(record, run or _create(client, experiment, record, study_id), parent)
+    for orphan in runs.values():
+        client.delete_run(orphan.info.run_id)
+    writer.finish(parent)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    client: MlflowClient
+    study: Study
+    storage: Storage
+    histories: Mapping[str, Sequence[Metric]]
+
+    def parent(self, experiment: str, study_id: str, run: Run | None) -> Run:
+        """Return the study's own run; one whose front changed, or is incomplete, is made anew."""
+        if run is not None:
+            if run.data.tags.get(FRONT) == _front_digest(self.study):
+                return run
+            self.client.delete_run(run.info.run_id)  # a logged curve cannot shrink
+        first = min(map(_milliseconds, self.study.records), default=None)
+        return self.client.create_run(experiment, first, {STUDY_ID: study_id}, self.study.name)
+
+    def candidate(self, record: Record, run: Run, parent: Run) -> None:
+        """Write a candidate's parameters, metrics, tags and files, and end its run."""
+        run_id, when = run.info.run_id, _milliseconds(record)
+        metrics = [
+            Metric(key, float(value), when, 0)
+            for key, value in record.items()
+            if isinstance(value, int | float) and key not in _NOT_METRICS
+        ]
+        for trial in sorted({record["trial"], record["candidate"]} - {None}):
+            metrics += self.histories.get(trial, ())
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        about = {key: record[key] for key in ("study", "method", "seed")} | record["params"]
+        tags = {key: record[key] for key in _TAGS if record[key] is not None}
+        self.client.log_batch(
+            run_id,
+            params=[Param(key, str(value)) for key, value in about.items()],
+            tags=[RunTag(k, str(v)) for k, v in {**tags, PARENT: parent.info.run_id}.items()],
+        )
+        self.client.log_dict(run_id, record["architecture"], "architecture.json")
+        for path in self.storage.list(f"models/{record['candidate']}"):
+            self.file(run_id, path, "model")
+        self.client.set_terminated(run_id, "FINISHED", when)
+
+    def finish(self, parent: Run) -> None:
+        """Write the front, the data set and the files of the study, and end its run."""
+        run_id = parent.info.run_id
+        if FRONT not in parent.data.tags:
+            self.front(run_id)
+            labels = self.study.labels()
+            if labels is not None:
+                self.client.log_inputs(run_id, [_dataset(self.study, labels.tobytes())])
+            params = [Param(key, value[:500]) for key, value in _flat(self.study.config)]
+            self.client.log_batch(run_id, params=params)
+            # Last, so that a run that was left half written is made anew.
+            self.client.set_tag(run_id, FRONT, _front_digest(self.study))
+        for name in ("study.yaml", "report.html"):
+            if self.storage.exists(name):
+                self.file(run_id, name, None)
+        last = max(map(_milliseconds, self.study.records), default=None)
+        self.client.set_terminated(run_id, "FINISHED", last)
+
+    def front(self, run_id: str) -> None:
+        """Write the front as numbers, curve, table and figure."""
+        front = self.study.front()
+        if not front:
+            return
+        points = objectives(front)
+        reference = reference_point(points)
+        numbers = {
+            "front/hypervolume": hypervolume(points, reference),
+            "front/reference_error": reference[0],
+            "front/reference_cost": reference[1],
+            "front/size": len(front),
+            "front/best_val_accuracy": 1 - points[:, 0].min(),
+        }
+        when = max(map(_milliseconds, front))
+        metrics = [Metric(key, float(value), when, 0) for key, value in numbers.items()]
+        self.client.log_batch(run_id, metrics=[*metrics, *_curve(self.study, when)])
+        # MLflow looks for images in it, which pandas' text columns make it warn about.
+        table = pd.DataFrame(front, columns=list(_TABLE_COLUMNS), dtype=object)
+        self.client.log_table(run_id, table, "front.json")
+        self.client.log_figure(run_id, front_figure(self.study), "front.png")
+
+    def file(self, run_id: str, path: str, folder: str | None) -> None:
+        """Copy one of the study's files to a run's artifacts."""
+        local = self.storage.local_path(path)
+        if local is not None:
+            self.client.log_artifact(run_id, str(local), folder)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / path.rsplit("/", 1)[-1]
+            copy.write_bytes(self.storage.read_bytes(path))
+            self.client.log_artifact(run_id, str(copy), folder)
+
+
+def _experiment(client: MlflowClient, target: Target) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    return client.create_experiment(EXPERIMENT, artifact_location=target.artifacts)
+
+
+def _study_id(storage: Storage) -> str:
+    if not storage.exists(ID_FILE):
+        storage.write_bytes(ID_FILE, uuid.uuid4().hex.encode())
+    return storage.read_bytes(ID_FILE).decode()
+
+
+def _runs(client: MlflowClient, experiment: str, study_id: str) -> dict[str | None, Run]:
+    """Return the study's runs by candidate; the study's own is under None."""
+    runs: dict[str | None, Run] = {}
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment], f"tags.`{STUDY_ID}` = '{study_id}'", page_token=token
+        )
+        for run in page:
+            runs[run.data.tags.get(CANDIDATE)] = run
+        token = page.token
+        if not token:
+            return runs
+
+
+def _create(client: MlflowClient, experiment: str, record: Record, study_id: str) -> Run:
+    started = _milliseconds(record) - round(1000 * (record["wall_s"] or 0))
+    tags = {STUDY_ID: study_id, CANDIDATE: record["candidate"]}
+    name = f"{record['study']}/{record['candidate']}"
+    return client.create_run(experiment, started, tags, name)
+
+
+def _histories(study: Study) -> dict[str, list[Metric]]:
+    histories: dict[str, list[Metric]] = {}
+    for row in study.tables["history"].to_pylist():
+        # The step stands for the time, too: an equal point that is logged again is dropped.
+        step = row["step"]
+        metric = Metric(f"{row['stage']}/{row['metric']}", row["value"], step, step)
+        histories.setdefault(row["trial"], []).append(metric)
+    return histories
+
+
+def _curve(study: Study, when: int) -> Iterator[Metric]:
+    """Yield accuracy over cost: steps are whole numbers, so latency counts in microseconds."""
+    latency = study.cost_name == "latency_ms"
+    key = "front/accuracy" if latency else f"front/accuracy_by_{study.cost_name}"
+    for record in study.front():
+        step = round(record["cost"] * (1000 if latency else 1))
+        yield Metric(key, record["val_accuracy"], when, step)
+
+
+def front_figure(study: Study) -> matplotlib.figure.Figure:
+    """Return the front and the other finished candidates, error against cost."""
+    figure = matplotlib.figure.Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for records, style in ((study.finished(), "o"), (study.front(), "o-")):
+        error, cost = 100 * objectives(records)[:, 0], objectives(records)[:, 1]
+        axes.plot(cost, error, style, color="#2a6f97" if style == "o-" else "#b8c4cc")
+    axes.set(title=study.name, xlabel=study.cost_name, ylabel="validation error (%)")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _dataset(study: Study, labels: bytes) -> DatasetInput:
+    dataset = Dataset(
+        name=study.config["dataset"]["name"],
+        digest=hashlib.sha256(labels).hexdigest()[:12],
+        source_type="local",
+        source=json.dumps(study.config["dataset"]),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "search and validation")])
+
+
+def _front_digest(study: Study) -> str:
+    shown = [
+        [r["candidate"], r["val_accuracy"], r["test_accuracy"], r["cost"]] for r in study.front()
+    ]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _milliseconds(record: Record) -> int:
+    created: datetime = record["created"]
+    return round(1000 * created.timestamp())
