@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator import sweep
 from orchestrator.compare import compare as compare_studies
 from orchestrator.compare import front_json
 from orchestrator.config import InputError, StudyConfig, load_config, ready_studies, study_schema
@@ -61,7 +60,9 @@ def run(
         str | None, typer.Option(help="A Ray cluster (default: RAY_ADDRESS, else a local Ray).")
     ] = None,
     executor: Annotated[Literal["ray", "serial"], typer.Option(help="Where trials run.")] = "ray",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print the plan, stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, print the plan, stop.")
+    ] = False,
 ) -> None:
     """Run a study, or resume it, in its directory."""
     config = load_config(study, settings or ())
@@ -148,7 +149,9 @@ def export(
     kind: Annotated[
         Literal["onnx", "safetensors"], typer.Option("--format", help="What to write.")
     ] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="The file (default: <candidate>.<format>).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file (default: <candidate>.<format>).")
+    ] = None,
 ) -> None:
     """Write a finished network to a file; ONNX is checked in onnxruntime against torch."""
     path = out or Path(f"{candidate}.{kind}")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from cost_models import COST_MODELS
 from cost_models.latency_probe import BACKENDS
@@ -166,11 +167,12 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig:
         if key in values:
             values[key] = _component(key, values[key], registry)
     config: StudyConfig = validate(StudyConfig, values)
-    written_out = {
-        key: {"name": getattr(config, key)["name"], **to_json(config.component(key))}
-        for key in COMPONENTS
-    }
-    return dataclasses.replace(config, **written_out)
+    return dataclasses.replace(
+        config,
+        method=_written_out(config, "method"),
+        space=_written_out(config, "space"),
+        dataset=_written_out(config, "dataset"),
+    )
 
 
 def ready_studies() -> list[str]:
@@ -284,6 +286,10 @@ def _component(key: str, given: Any, registry: Mapping[str, Any]) -> dict[str, A
         known = sorted(registry)
         raise InputError(f"{key}: {name!r} is unknown{nearest(name, known)}; allowed: {known}")
     return options
+
+
+def _written_out(config: StudyConfig, key: str) -> dict[str, Any]:
+    return {"name": getattr(config, key)["name"], **to_json(config.component(key))}
 
 
 def _refuse_nan(value: Any, path: tuple[str, ...]) -> None:

@@ -31,7 +31,9 @@ from workers.trial import Trial, load_data, network_timing, test_predictions
 Executor = Serial | RayCluster
 
 
-def history(results: Results, config: StudyConfig, trial: Trial, outcome: Mapping[str, Any]) -> None:
+def history(
+    results: Results, config: StudyConfig, trial: Trial, outcome: Mapping[str, Any]
+) -> None:
     """Write a trial's numbers by step."""
     steps = outcome["history"]
     results.write_history(study=config.study, trial=trial.id, stage=trial.stage, steps=steps)
@@ -249,9 +251,7 @@ def _described(
     }
 
 
-def _models(
-    storage: Storage, record: Record, weights: Mapping[str, torch.Tensor] | None
-) -> None:
+def _models(storage: Storage, record: Record, weights: Mapping[str, torch.Tensor] | None) -> None:
     folder = f"models/{record['candidate']}"
     text = json.dumps(record["architecture"], indent=2)
     storage.write_bytes(f"{folder}/architecture.json", text.encode())

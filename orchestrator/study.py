@@ -230,9 +230,7 @@ def finish(run: Run) -> None:
     if not pending:
         return
     trials = [
-        run.trial(
-            name, "finish", point=same[0]["params"], architecture=same[0]["architecture"]
-        )
+        run.trial(name, "finish", point=same[0]["params"], architecture=same[0]["architecture"])
         for name, same in pending.items()
     ]
     run.view.stage("finish", f"{len(groups)} networks", len(groups), len(groups) - len(pending))

@@ -83,7 +83,7 @@ def _check_lists(sweep: Mapping[str, Any]) -> None:
     for axis, values in sweep.items():
         if isinstance(values, dict):
             raise InputError(
-                f"sweep.{axis}: a range needs search.sampler random or optuna; the grid takes a list"
+                f"sweep.{axis}: a range needs search.sampler random or optuna; a grid takes lists"
             )
         if values == []:
             raise InputError(f"sweep.{axis}: the list is empty")

@@ -123,7 +123,7 @@ class RayCluster:
                 name=name,
                 storage_path=root,
                 failure_config=tune.FailureConfig(max_failures=self.resources.max_failures),
-                callbacks=[_Rows(on_row), TBXLoggerCallback()],
+                callbacks=[_Rows(on_row), TBXLoggerCallback()],  # type: ignore[no-untyped-call]
                 verbose=0,
             ),
         )
@@ -139,7 +139,6 @@ class RayCluster:
     ) -> None:
         """Train data-parallel on `resources.workers` workers; lost ones are replaced."""
         _train(work, trial, shared, self.resources, self.resources.workers, folder, on_row)
-
 
 
 def connect(address: str | None) -> bool:
@@ -175,7 +174,8 @@ def cluster_nodes(address: str | None) -> list[dict[str, float]]:
     if address is None and not ray.is_initialized():
         return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
     connect(address)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in alive]
     most = state.get_max_resources_from_cluster_config()  # no public call tells this
     return [*nodes, {kind: float(amount) for kind, amount in most.items()}] if most else nodes
 
@@ -269,7 +269,7 @@ def _train(
             name=name,
             storage_path=root,
             failure_config=train.FailureConfig(max_failures=resources.max_failures),
-            callbacks=[_Forward(queue)],
+            callbacks=[_Forward(queue)],  # type: ignore[list-item]
         ),
     )
     try:

@@ -1,0 +1,95 @@
+"""A sweep's points depend on the study and on the results so far alone."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from orchestrator import sweep
+from orchestrator.config import InputError, Search, StudyConfig, load_config
+
+
+def study(**changes: Any) -> StudyConfig:
+    return dataclasses.replace(load_config("prunet_digits"), **changes)
+
+
+def run(config: StudyConfig) -> list[sweep.Point]:
+    """Play a whole sweep with results that depend on the point."""
+    points: list[sweep.Point] = []
+    while batch := sweep.next_batch(config, [_result(point) for point in points]):
+        points += batch
+    return points
+
+
+def _result(point: sweep.Point) -> sweep.Objectives:
+    return (abs(point["alpha"] - 0.5), point.get("lambda", 0.5))
+
+
+def test_grid_joins_mappings_and_keeps_first_occurrences() -> None:
+    config = study(
+        sweep=({"alpha": [1, 2], "phi": [1.1]}, {"alpha": [2, 3], "phi": [1.1]}),
+        search=Search(points_to_evaluate=({"alpha": 9},)),
+    )
+    assert run(config) == [
+        {"alpha": 9},
+        {"alpha": 1, "phi": 1.1},
+        {"alpha": 2, "phi": 1.1},
+        {"alpha": 3, "phi": 1.1},
+    ]
+
+
+def test_an_empty_sweep_is_one_point() -> None:
+    assert run(study(sweep={})) == [{}]
+
+
+@pytest.mark.parametrize("sampler", ["random", "optuna"])
+def test_samplers_repeat_and_start_with_the_given_points(sampler: Any) -> None:
+    first = {"alpha": 0.25, "lambda": 0.4}
+    config = study(
+        sweep={"alpha": {"low": 0.1, "high": 2.0, "log": True}, "lambda": [0.4, 0.55, 0.85]},
+        search=Search(sampler=sampler, num_trials=10, batch=3, points_to_evaluate=(first,)),
+    )
+    points = run(config)
+    assert len(points) == 10
+    assert points[0] == first
+    assert points == run(config)
+    assert all(0.1 <= point["alpha"] <= 2.0 for point in points)
+    assert points[1:] != run(dataclasses.replace(config, seed=1))[1:]
+
+
+def test_optuna_uses_what_it_was_told() -> None:
+    config = study(
+        sweep={"alpha": {"low": 0.1, "high": 2.0}},
+        search=Search(sampler="optuna", num_trials=16, batch=4),
+    )
+    told = [(point["alpha"], point["alpha"]) for point in run(config)[:12]]
+    other = [(-value, -value) for value, _ in told]
+    assert sweep.next_batch(config, told) != sweep.next_batch(config, other)
+
+
+def test_failed_points_are_told_as_failed() -> None:
+    config = study(
+        sweep={"alpha": {"low": 0.1, "high": 2.0}},
+        search=Search(sampler="optuna", num_trials=8, batch=4),
+    )
+    assert len(sweep.next_batch(config, [None, None, (0.1, 1.0), None])) == 4
+
+
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        ({"low": 1}, "a range has low, high"),
+        ({"low": 2.0, "high": 1.0}, r"sweep\.alpha"),
+        ({"low": -1.0, "high": 1.0}, r"alpha.*negative|alpha"),
+    ],
+)
+def test_impossible_ranges_are_refused(axis: Any, message: str) -> None:
+    config = study(sweep={"alpha": axis}, search=Search(sampler="random", num_trials=2))
+    with pytest.raises(InputError, match=message):
+        sweep.check_sweep(config)
+
+
+def test_a_list_of_grids_needs_the_grid() -> None:
+    config = study(sweep=({"alpha": [1]},), search=Search(sampler="random", num_trials=2))
+    with pytest.raises(InputError, match="a list of grids needs search.sampler grid"):
+        sweep.check_sweep(config)

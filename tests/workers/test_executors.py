@@ -1,0 +1,141 @@
+"""Both executors have the same doors, and losses on a cluster are made good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.workers.work import Task, count, double, prepare
+from workers.executors.ray_cluster import ClusterError, RayCluster, cluster_nodes
+from workers.executors.serial import Serial
+from workers.executors.work import ResourceError, Resources, check_fits, slots
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(params=["serial", "ray"])
+def executor(request: pytest.FixtureRequest) -> Serial | RayCluster:
+    if request.param == "serial":
+        return Serial(Resources())
+    request.getfixturevalue("local_ray")
+    return RayCluster(Resources())
+
+
+def ends(rows: Rows) -> dict[str, str]:
+    return {row["trial"]: row[key] for row in rows for key in ("outcome", "error") if key in row}
+
+
+def test_map_keeps_the_order_and_prepares_from_shared_values(executor: Serial | RayCluster) -> None:
+    shared = {"numbers": executor.share(np.ones(3))}
+    results = list(executor.map(double, [1, 2, 3, 4], setup=prepare, shared=shared))
+    assert [value for value, _ in results] == [3, 6, 9, 12]
+
+
+def test_a_measured_target_is_one_process(executor: Serial | RayCluster) -> None:
+    shared = {"numbers": executor.share(np.ones(1))}
+    asked = {"CPU": 1.0}
+    results = executor.map(double, [1, 2, 3], setup=prepare, shared=shared, resources=asked)
+    assert len({process for _, process in results}) == 1
+
+
+def test_trials_report_steps_and_outcomes(executor: Serial | RayCluster, tmp_path: Path) -> None:
+    rows: Rows = []
+    shared = {"numbers": executor.share(np.arange(4.0))}
+    tasks = [Task("a", str(tmp_path)), Task("b", str(tmp_path))]
+    executor.run_trials(count, tasks, shared, rows.append, folder=f"{tmp_path}/tune/search")
+    assert ends(rows) == {"a": "6.0 on 1 of cpu", "b": "6.0 on 1 of cpu"}
+    assert [row["step"] for row in rows if row["trial"] == "a" and "step" in row] == [0, 1, 2]
+
+
+def test_no_trial_starts_after_the_time_budget(tmp_path: Path) -> None:
+    rows: Rows = []
+    tasks = [Task("a", str(tmp_path))]
+    shared = {"numbers": np.ones(1)}
+    Serial(Resources()).run_trials(count, tasks, shared, rows.append, time_budget_s=-1.0)
+    assert rows == []
+
+
+def test_serial_lets_exceptions_through(tmp_path: Path) -> None:
+    tasks = [Task("diverges", str(tmp_path))]
+    with pytest.raises(FloatingPointError, match="loss is NaN"):
+        Serial(Resources()).run_trials(count, tasks, {"numbers": np.ones(1)}, lambda _: None)
+
+
+def test_a_cluster_records_failures_and_replaces_lost_processes(
+    local_ray: None, tmp_path: Path
+) -> None:
+    cluster = RayCluster(Resources(max_failures=1))
+    rows: Rows = []
+    tasks = [Task(name, str(tmp_path)) for name in ("diverges", "dies-once", "c")]
+    shared = {"numbers": cluster.share(np.ones(2))}
+    cluster.run_trials(count, tasks, shared, rows.append, folder=f"{tmp_path}/tune/search")
+    assert ends(rows) == {
+        "diverges": "FloatingPointError: loss is NaN at step 3",
+        "dies-once": "2.0 on 1 of cpu",
+        "c": "2.0 on 1 of cpu",
+    }
+
+
+def test_a_trial_lost_too_often_is_an_error(local_ray: None, tmp_path: Path) -> None:
+    cluster = RayCluster(Resources(max_failures=0))
+    rows: Rows = []
+    shared = {"numbers": cluster.share(np.ones(2))}
+    tasks = [Task("dies-once", str(tmp_path))]
+    cluster.run_trials(count, tasks, shared, rows.append, folder=f"{tmp_path}/tune/search")
+    assert "resources.max_failures" in ends(rows)["dies-once"]
+
+
+@pytest.mark.slow
+def test_sharded_training_uses_all_workers_and_replaces_a_lost_one(
+    local_ray: None, tmp_path: Path
+) -> None:
+    cluster = RayCluster(Resources(workers=2, max_failures=1))
+    rows: Rows = []
+    shared = {"numbers": cluster.share(np.ones(2))}
+    task = Task("dies-once", str(tmp_path), stage="pretrain")
+    cluster.train_sharded(count, task, shared, rows.append, folder=f"{tmp_path}/train/pretrain")
+    assert ends(rows) == {"dies-once": "2.0 on 2 of cpu"}
+
+
+@pytest.mark.slow
+def test_trials_of_several_workers_do_not_deadlock(local_ray: None, tmp_path: Path) -> None:
+    # Two trials of two workers each, on two CPUs: a trial's driver must hold no CPU.
+    cluster = RayCluster(Resources(trial_workers=2))
+    rows: Rows = []
+    shared = {"numbers": cluster.share(np.ones(2))}
+    tasks = [Task("a", str(tmp_path)), Task("b", str(tmp_path))]
+    cluster.run_trials(count, tasks, shared, rows.append, folder=f"{tmp_path}/tune/search")
+    assert ends(rows) == {"a": "2.0 on 2 of cpu", "b": "2.0 on 2 of cpu"}
+    assert [row["step"] for row in rows if row["trial"] == "a" and "step" in row] == [0, 1, 2]
+
+
+def test_slots_count_whole_workers_on_single_nodes() -> None:
+    nodes = [{"CPU": 3.0}, {"CPU": 3.0, "GPU": 1.0}]
+    assert slots({"CPU": 2.0}, nodes) == 2  # not 3: a worker does not span nodes
+    assert slots({"CPU": 1.0, "GPU": 0.25}, nodes) == 3
+
+
+@pytest.mark.parametrize(
+    ("resources", "target", "message"),
+    [
+        (Resources(workers=3), {}, r"resources\.workers: 3 x 1 CPU cannot run at once"),
+        (Resources(trial_workers=5), {}, r"resources\.trial_workers: 5 x 1 CPU"),
+        (Resources(cpus_per_worker=4), {}, r"resources\.workers: 1 x 4 CPU .* holds 0"),
+        (Resources(gpus_per_worker=0.5), {}, r"1 x 1 CPU, 0\.5 GPU"),
+        (Resources(), {"target_edge_cpu": 1.0}, r"latency\.resources: no node has 1 target"),
+    ],
+)
+def test_what_can_never_run_is_refused(
+    resources: Resources, target: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ResourceError, match=message):
+        check_fits(resources, target, [{"CPU": 2.0}])
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(ClusterError, match=r"--address 127\.0\.0\.1:1: no Ray cluster there"):
+        cluster_nodes("127.0.0.1:1")

@@ -1,0 +1,53 @@
+"""Work for the executors' tests: importable, since workers of a cluster load it by its name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial for `count`: what it does is told by its id."""
+
+    id: str
+    folder: str
+    stage: str = "search"
+    attempt: int = 1
+
+
+def count(
+    trial: Task,
+    shared: Mapping[str, Any],
+    report: Callable[[dict[str, Any]], None],
+    device: torch.device,
+) -> None:
+    """Report three steps and the sum of the shared array; fail or die where the id says so."""
+    for step in range(3):
+        report({"trial": trial.id, "step": step})
+    mark = Path(trial.folder) / f"{trial.id}-died"
+    if trial.id == "diverges":
+        raise FloatingPointError("loss is NaN\nat step 3")
+    if trial.id == "dies-once" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    ranks = dist.get_world_size() if dist.is_initialized() else 1
+    total = float(shared["numbers"].sum())
+    report({"trial": trial.id, "outcome": f"{total} on {ranks} of {device}"})
+
+
+def double(prepared: int, item: int) -> tuple[int, int]:
+    """Return a number that depends on what `setup` prepared, and the process."""
+    return prepared * item, os.getpid()
+
+
+def prepare(shared: Mapping[str, Any]) -> int:
+    """Return what `double` multiplies with."""
+    return int(shared["numbers"].sum())
