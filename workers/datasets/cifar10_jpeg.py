@@ -55,7 +55,7 @@ def load(config: Config, root: Path) -> Data:
     if not cached.is_file():
         _write(cached, _decode(archive))
     try:
-        with np.load(cached) as arrays:
+        with cached.open("rb") as file, np.load(file) as arrays:
             train, test = (_split(arrays, name) for name in ("train", "test"))
     except (KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{cached}: damaged; delete it to have it made again") from error
