@@ -1,0 +1,5 @@
+"""How networks are searched. `METHODS` maps a name to its method; one file or folder each."""
+
+from workers.methods import prunet, random_search
+
+METHODS = {"prunet": prunet.METHOD, "random": random_search.METHOD}
