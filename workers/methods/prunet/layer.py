@@ -120,13 +120,14 @@ class MixedLayer(nn.Module):
             y_BCHW: torch.Tensor = next(iter(self))(x_BCHW, large[0])
             return y_BCHW
         factors = self._factors()
-        outputs = [
-            branch(x_BCHW, probability) * (coefficient * factor)
-            for branch, coefficient, probability, factor in zip(
-                self, mix.branches_N.unbind(), large, factors, strict=True
-            )
-        ]
-        return sum(outputs[1:], outputs[0])
+        total: torch.Tensor | None = None
+        for branch, coefficient, probability, factor in zip(
+            self, mix.branches_N.unbind(), large, factors, strict=True
+        ):
+            y_BCHW = branch(x_BCHW, probability) * (coefficient * factor)
+            total = y_BCHW if total is None else total + y_BCHW
+        assert total is not None
+        return total
 
     def prune(self, threshold: float, *, last: bool) -> None:
         """Remove branches below the threshold, the least likely first, never the last one.
