@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from typer.core import TyperGroup
 
 from orchestrator.cli import app
 from orchestrator.config import load_config, ready_studies
@@ -66,13 +66,15 @@ def make_targets() -> set[str]:
 
 def check_ours(arguments: list[str]) -> None:
     group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
+    assert isinstance(group, TyperGroup)
     if arguments[0].startswith("-"):
         return
     command = group.commands[arguments[0]]
     known = {name for parameter in command.params for name in (*parameter.opts, "--help")}
     given = {word.split("=")[0] for word in arguments[1:] if word.startswith("--")}
     assert given <= known, f"{arguments[0]}: {sorted(given - known)} are no options"
+    if arguments[0] == "run" and re.fullmatch(r"[a-z0-9_]+", arguments[1]):
+        assert arguments[1] in ready_studies()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
