@@ -113,7 +113,7 @@ class Results:
         """Write or replace a candidate's row.
 
         `architecture` and `params` are JSON values. Keys that are no columns are the method's own
-        metrics and must be numbers. `created` and `versions` are filled in where they are absent.
+        metrics and must be numbers. `created` and `versions` are filled in where absent or None.
 
         Raises:
             ValueError: a required key is missing, or a metric of the method is not a number.
@@ -122,7 +122,8 @@ class Results:
         for key in _REQUIRED:
             if record.get(key) is None:
                 raise ValueError(f"candidates: {key!r} is missing from the row")
-        filled = {"created": datetime.now(UTC), "versions": versions(), "params": {}, **record}
+        given = {key: value for key, value in record.items() if value is not None}
+        filled = {"created": datetime.now(UTC), "versions": versions(), "params": {}, **given}
         self._write("candidates", str(record["candidate"]), [_row(filled)])
 
     def write_history(

@@ -171,9 +171,7 @@ class _Writer:
             self.client.log_batch(run_id, params=params)
             # Last, so that a run that was left half written is made anew.
             self.client.set_tag(run_id, FRONT, _front_digest(self.study))
-        for name in ("study.yaml", "report.html"):
-            if self.storage.exists(name):
-                self.file(run_id, name, None)
+        self.file(run_id, "study.yaml", None)
         last = max(map(_milliseconds, self.study.records), default=None)
         self.client.set_terminated(run_id, "FINISHED", last)
 

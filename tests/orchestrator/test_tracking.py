@@ -56,7 +56,7 @@ def snapshot(study: Study) -> dict[str, Any]:
     curve = [
         (m.step, m.value) for m in client.get_metric_history(parent.info.run_id, "front/accuracy")
     ]
-    history = client.get_metric_history(children[0].info.run_id, "search/blocks")
+    history = client.get_metric_history(children[0].info.run_id, "search/num_blocks")
     return {
         "curve": curve,
         "history": len(history),

@@ -1,0 +1,349 @@
+"""The report's interactive figures. Each is None where its numbers are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+from plotly.subplots import make_subplots
+
+from orchestrator.loading import Study
+from orchestrator.pareto import hypervolume, objectives, reference_point
+from orchestrator.results import Record
+
+INK, MUTED, GRID, ACCENT = "#25313b", "#8795a1", "#e9eef1", "#1f6f8b"
+SCALE = ["#f0a04b", "#d9576b", "#8e4c9e", "#2f4b8f", "#12355b"]
+FONT = {"family": "Inter, Helvetica Neue, Helvetica, Arial, sans-serif", "size": 13, "color": INK}
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
+# What a search may log, in the order of showing, with the axis title of each.
+PROGRESS = {
+    "search_loss": "search loss",
+    "loss": "search loss",
+    "latency_ms": "expected latency (ms)",
+    "search_latency_ms": "expected latency (ms)",
+    "num_blocks": "blocks left",
+    "num_layers": "layers left",
+    "step_ms": "time per step (ms)",
+    "memory_mb": "memory (MB)",
+}
+MAX_PANELS = 6
+
+
+def front(study: Study) -> go.Figure | None:
+    """Error against cost: all finished networks, the front as a line, test errors as crosses."""
+    finished = [record for record in study.finished() if record["preset"] is None]
+    if not finished:
+        return None
+    figure = go.Figure()
+    on_front = study.front()
+    errors = 100 * objectives(on_front)[:, 0]
+    cost = [record["cost"] for record in on_front]
+    line = {"color": ACCENT, "width": 2, "shape": "hv"}  # a front is a staircase
+    figure.add_scatter(x=cost, y=errors, mode="lines", line=line, name="front", hoverinfo="skip")
+    for label, color, records in groups(study, finished):
+        sizes = [13 if record["on_front"] else 9 for record in records]
+        opacity = [1.0 if record["on_front"] else 0.45 for record in records]
+        _legend(figure, label, {"color": color})
+        _points(figure, records, label, {"color": color, "size": sizes, "opacity": opacity})
+    tested = [record for record in on_front if record["test_accuracy"] is not None]
+    test_errors = [100 * (1 - record["test_accuracy"]) for record in tested]
+    marker = {"symbol": "x-thin", "size": 9, "line": {"width": 1.8, "color": INK}}
+    x = [record["cost"] for record in tested]
+    figure.add_scatter(x=x, y=test_errors, mode="markers", marker=marker, name="front on test data")
+    for record in study.finished():
+        if record["preset"] is not None:
+            edge = {"width": 2, "color": INK}
+            star: dict[str, Any] = {"symbol": "star", "size": 15, "color": "#ffffff", "line": edge}
+            _legend(figure, escape(record["preset"]), star)
+            _points(figure, [record], escape(record["preset"]), star)
+    return _styled(figure, axis_title(study.cost_name), "validation error (%)", height=480)
+
+
+def progress(study: Study) -> go.Figure | None:
+    """The searches by epoch: loss, expected latency, blocks left, whatever of it was logged."""
+    rows = [row for row in study.tables["history"].to_pylist() if row["stage"] == "search"]
+    logged = {row["metric"] for row in rows}
+    shown = [metric for metric in PROGRESS if metric in logged][:MAX_PANELS]
+    if not shown or max(row["step"] for row in rows) < 2:
+        return None
+    columns = min(3, len(shown))
+    titles = [PROGRESS[metric] for metric in shown]
+    figure = make_subplots(
+        -(-len(shown) // columns), columns, subplot_titles=titles, horizontal_spacing=0.07
+    )
+    curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for row in rows:
+        curves.setdefault((row["trial"], row["metric"]), []).append((row["step"], row["value"]))
+    for label, color, records in groups(study, study.records):
+        for index, record in enumerate(records):
+            for panel, metric in enumerate(shown):
+                curve = sorted(curves.get((record["trial"], metric), ()))
+                first = index == 0 and panel == 0
+                _curve(figure, curve, label, color, first, panel, columns)
+    figure.update_annotations(font={"size": 13, "color": INK})
+    return _styled(figure, "", "", height=60 + 290 * -(-len(shown) // columns))
+
+
+def flips(study: Study) -> go.Figure | None:
+    """Negative flip rates of the front on validation data: row replaced by column."""
+    matrix = study.nfr_matrix()
+    if len(matrix) < 2:
+        return None
+    names = [escape(name) for name in matrix.index]
+    values = 100 * matrix.to_numpy()
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=names,
+            y=names,
+            texttemplate="%{z:.1f}",
+            hovertemplate="%{y} → %{x}: %{z:.2f} % of samples turn wrong<extra></extra>",
+            colorscale=[[0, "#ffffff"], [0.5, "#f3c9a5"], [1, "#c8553d"]],
+            showscale=False,
+            xgap=2,
+            ygap=2,
+        )
+    )
+    _styled(figure, "replaced by", "in service", height=max(420, 150 + 42 * len(names)))
+    figure.update_xaxes(type="category", showgrid=False)
+    return figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
+
+
+def loss_against_latency(study: Study) -> go.Figure | None:
+    """Figure 6 of the PruNet paper: search loss against the found network's latency."""
+    records = [r for r in study.records if None not in (r["search_loss"], r["latency_ms"])]
+    if len(records) < 2:
+        return None
+    corrections = sorted({_correction(record) for record in records}, reverse=True)
+    figure = go.Figure()
+    for label, color, members in groups(study, records):
+        symbols = [SYMBOLS[corrections.index(_correction(r)) % len(SYMBOLS)] for r in members]
+        marker = {"color": color, "size": 10, "symbol": symbols}
+        _legend(figure, label, {"color": color})
+        _points(figure, members, label, marker, y=[record["search_loss"] for record in members])
+    for symbol, (phi, lambda_) in zip(SYMBOLS, corrections, strict=False):
+        if phi is not None and lambda_ is not None:
+            _legend(figure, f"φ {phi:g}, λ {lambda_:g}", {"color": MUTED, "symbol": symbol})
+    return _styled(figure, "latency (ms)", "search loss")
+
+
+def latency_check(study: Study) -> go.Figure | None:
+    """Predicted against measured latency, with a band of 10 % about equality."""
+    pairs = latency_pairs(study)
+    if not pairs:
+        return None
+    top = 1.08 * max(max(pair[1:]) for pair in pairs)
+    figure = go.Figure()
+    ends = [0, top]
+    band = {"color": "rgba(31,111,139,0.10)", "width": 0}
+    figure.add_scatter(x=ends, y=[0, 1.1 * top], mode="lines", line=band, showlegend=False)
+    figure.add_scatter(
+        x=ends,
+        y=[0, 0.9 * top],
+        mode="lines",
+        line=band,
+        fill="tonexty",
+        fillcolor="rgba(31,111,139,0.10)",
+        name="within 10 %",
+    )
+    line = {"color": MUTED, "dash": "dot", "width": 1.5}
+    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, name="equal")
+    marker = {"color": ACCENT, "size": 10}
+    _points(
+        figure,
+        [pair[0] for pair in pairs],
+        "networks",
+        marker,
+        x=[pair[1] for pair in pairs],
+        y=[pair[2] for pair in pairs],
+    )
+    return _styled(figure, "predicted latency (ms)", "measured latency (ms)")
+
+
+def hypervolume_over_compute(study: Study) -> go.Figure | None:
+    """Hypervolume of what was finished so far against the time that trials took.
+
+    All searches come before the first finished network; equal networks are trained once.
+    """
+    found = [record for record in study.records if record["preset"] is None]
+    finished = {
+        (record["digest"], record["seed"]): record
+        for record in sorted(found, key=lambda record: record["created"], reverse=True)
+        if record["stage"] == "finished"
+    }
+    if not finished or any(record["wall_s"] is None for record in found):
+        return None
+    order = sorted(finished.values(), key=lambda record: record["created"])
+    spent = sum(_search_seconds(record) for record in found)
+    reference = reference_point(objectives(order))
+    seconds, volumes = [spent], [0.0]
+    for count, record in enumerate(order, 1):
+        seconds.append(seconds[-1] + record["wall_s"] - record.get("search_wall_s", 0.0))
+        volumes.append(hypervolume(objectives(order[:count]), reference))
+    figure = go.Figure()
+    line = {"color": ACCENT, "width": 2.5, "shape": "hv"}
+    minutes = [second / 60 for second in seconds]
+    figure.add_scatter(x=minutes, y=volumes, mode="lines+markers", line=line, showlegend=False)
+    figure.update_xaxes(rangemode="tozero")
+    return _styled(figure, "compute of all trials (minutes)", "hypervolume of the front so far")
+
+
+def groups(study: Study, records: Iterable[Record]) -> list[tuple[str, str, list[Record]]]:
+    """Return (label, colour, records) by the sweep parameter that colours stand for.
+
+    That is `alpha` where there is one, else the first parameter that takes several numbers.
+    Colours mean the same in every figure of a study; hand-made networks are left out.
+    """
+    found = [record for record in records if record["preset"] is None]
+    everything = [record for record in study.records if record["preset"] is None]
+    key = colour_key(everything)
+    if key is None:
+        return [("networks", ACCENT, found)] if found else []
+    values = sorted({record["params"][key] for record in everything})
+    places = [index / max(1, len(values) - 1) for index in range(len(values))]
+    name = {"alpha": "α", "lambda": "λ", "phi": "φ"}.get(key, escape(key))
+    members = [[r for r in found if r["params"][key] == value] for value in values]
+    colors = sample_colorscale(SCALE, places)
+    return [
+        (f"{name} = {value:g}", color, group)
+        for value, color, group in zip(values, colors, members, strict=True)
+        if group
+    ]
+
+
+def colour_key(records: Sequence[Record]) -> str | None:
+    """Return the sweep parameter that colours stand for, or None if no number varies."""
+    names: list[set[str]] = [set(record["params"]) for record in records]
+    shared = set.intersection(*names) if names else set()
+    for key in sorted(shared - {"seed"}, key=lambda key: (key != "alpha", key)):
+        values = {record["params"][key] for record in records}
+        numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        if numeric and len(values) > 1:
+            return key
+    return None
+
+
+def latency_pairs(study: Study) -> list[tuple[Record, float, float]]:
+    """Return (network, predicted, measured) in milliseconds where both are known."""
+    return [
+        (record, record["latency_ms"], record["latency_measured_ms"])
+        for record in study.finished()
+        if None not in (record["latency_ms"], record["latency_measured_ms"])
+    ]
+
+
+def axis_title(cost_name: str) -> str:
+    """Return a cost's name as people write it."""
+    units = {"latency_ms": "latency (ms)", "macs": "MACs", "num_params": "parameters"}
+    return units.get(cost_name, cost_name.replace("_", " "))
+
+
+def _points(
+    figure: go.Figure,
+    records: Sequence[Record],
+    name: str,
+    marker: dict[str, Any],
+    x: Sequence[float] | None = None,
+    y: Sequence[float] | None = None,
+) -> None:
+    figure.add_scatter(
+        x=[record["cost"] for record in records] if x is None else x,
+        y=[100 * (1 - record["val_accuracy"]) for record in records] if y is None else y,
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        showlegend=False,
+        marker={"line": {"width": 1, "color": "#ffffff"}, **marker},
+        text=[_hover(record) for record in records],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _legend(figure: go.Figure, name: str, marker: dict[str, Any]) -> None:
+    """Add a legend entry; those of the points themselves would look like the first point."""
+    marker = {"size": 11, **marker}
+    figure.add_scatter(
+        x=[None], y=[None], mode="markers", marker=marker, name=name, legendgroup=name
+    )
+
+
+def _hover(record: Record) -> str:
+    point = ", ".join(f"{key} {value}" for key, value in record["params"].items())
+    shown = {
+        "validation": _formatted(record["val_accuracy"], "{:.2%}"),
+        "test": _formatted(record["test_accuracy"], "{:.2%}"),
+        "latency": _formatted(record["latency_ms"], "{:.4g} ms"),
+        "parameters": _formatted(record["num_params"], "{:,}"),
+        "MACs": _formatted(record["macs"], "{:,}"),
+    }
+    lines = [f"<b>{escape(record['candidate'])}</b>", escape(point)]
+    return "<br>".join(lines + [f"{key} {value}" for key, value in shown.items() if value])
+
+
+def _formatted(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _curve(
+    figure: go.Figure,
+    curve: Sequence[tuple[int, float]],
+    label: str,
+    color: str,
+    in_legend: bool,
+    panel: int,
+    columns: int,
+) -> None:
+    steps, values = [step for step, _ in curve], [value for _, value in curve]
+    figure.add_scatter(
+        x=steps,
+        y=values,
+        mode="lines",
+        line={"color": color, "width": 1.4},
+        opacity=0.8,
+        name=label,
+        legendgroup=label,
+        showlegend=in_legend,
+        hovertemplate=f"{label}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
+        row=panel // columns + 1,
+        col=panel % columns + 1,
+    )
+
+
+def _correction(record: Record) -> tuple[float | None, float | None]:
+    params = record["params"]
+    known = "phi" in params and "lambda" in params
+    return (params["phi"], params["lambda"]) if known else (None, None)
+
+
+def _search_seconds(record: Record) -> float:
+    finished = record["stage"] == "finished"
+    return float(record.get("search_wall_s", 0.0) if finished else record["wall_s"])
+
+
+def _styled(figure: go.Figure, x: str, y: str, height: int = 420) -> go.Figure:
+    figure.update_layout(
+        template="none",
+        font=FONT,
+        height=height,
+        margin={"l": 64, "r": 16, "t": 30, "b": 52 if x else 28},
+        hoverlabel={"bgcolor": "#ffffff", "bordercolor": GRID, "align": "left", "font": FONT},
+        legend={"bgcolor": "rgba(255,255,255,0.7)", "itemsizing": "constant"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#c3ccd3", "activecolor": ACCENT},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": "#c9d3d9", "ticks": "outside"}
+    axis |= {"tickcolor": "#c9d3d9", "automargin": True}
+    for update, title in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
+        update(
+            **axis,
+            **(
+                {"title": {"text": title, "standoff": 14, "font": {"size": 13, "color": MUTED}}}
+                if title
+                else {}
+            ),
+        )
+    return figure

@@ -1,0 +1,235 @@
+"""The page shows what the tables hold, stands alone, and trusts no string."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from orchestrator import Study, figures, load
+from orchestrator.drawings import NARROWEST, WIDEST, Column, draw
+from orchestrator.report import (
+    corrections,
+    latency_errors,
+    networks,
+    rank_correlations,
+    render,
+    tiles,
+)
+from search_spaces.base import Choice
+from tests.orchestrator.fabricated import ALPHAS, CORRECTIONS, fabricate
+
+HEADINGS = [
+    "Pareto front",
+    "Networks",
+    "Architectures",
+    "Search progress",
+    "Layer skipping",
+    "Search loss against latency",
+    "Predicted and measured latency",
+    "Negative flips on the front",
+    "Hypervolume against compute",
+    "Rank correlations",
+    "Configuration",
+]
+EVIL = "<script>alert('x')</script>"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return load(str(fabricate(tmp_path_factory.mktemp("study"))))
+
+
+@pytest.fixture(scope="module")
+def page(study: Study) -> str:
+    return render(study)
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"<h2>(.*?)</h2>", page)
+
+
+def changed(study: Study, **changes: Any) -> Study:
+    """Return the study with columns of every candidate changed, or dropped where None."""
+    return dataclasses.replace(study, records=[record | changes for record in study.records])
+
+
+def test_every_section_is_there(page: str) -> None:
+    assert headings(page) == HEADINGS
+
+
+def test_the_page_stands_alone(page: str) -> None:
+    own = page.split("</script>", 1)[1]  # after plotly.js, which holds addresses that it never asks
+    assert "http" not in re.sub(r'xmlns="[^"]*"', "", own)
+    assert page.count(get_plotlyjs()) == 1
+    assert page.count('"showSendToCloud": false') == own.count("Plotly.newPlot(") == 6
+    assert "src=" not in own
+
+
+def test_strings_are_escaped_wherever_they_appear(study: Study) -> None:
+    records = [
+        record | {"params": {**record["params"], EVIL: EVIL}, "nfr_reference": EVIL}
+        for record in study.records
+    ]
+    names = {record["candidate"]: f"{EVIL}{record['candidate']}" for record in records}
+    records = [
+        record | {"candidate": names[record["candidate"]], "preset": record["preset"] and EVIL}
+        for record in records
+    ]
+    config = {**study.config, "study": EVIL, "reference": EVIL}
+    evil = dataclasses.replace(study, records=records, config=config, damaged=[EVIL])
+    assert "<script>alert" not in render(evil)
+
+
+def test_a_study_that_has_just_begun_renders(study: Study) -> None:
+    tables = {name: table.slice(0, 0) for name, table in study.tables.items()}
+    young = dataclasses.replace(study, records=[], tables=tables)
+    page = render(young)
+    assert "No network is finished yet" in page
+    assert headings(page) == ["Pareto front", "Configuration"]
+
+
+def test_sections_need_their_columns(study: Study) -> None:
+    bare = changed(
+        study,
+        params={"seed": 0},
+        search_loss=None,
+        latency_ms=None,
+        latency_measured_ms=None,
+        nfr=None,
+        test_accuracy=None,
+        cost_name="macs",
+    )
+    bare = dataclasses.replace(bare, config={**study.config, "cost": "macs"})
+    bare = dataclasses.replace(
+        bare, tables={**study.tables, "predictions": study.tables["predictions"].slice(0, 0)}
+    )
+    assert headings(render(bare)) == [
+        "Pareto front",
+        "Networks",
+        "Architectures",
+        "Search progress",
+        "Hypervolume against compute",
+        "Configuration",
+    ]
+
+
+def test_damaged_files_are_shown(study: Study) -> None:
+    page = render(dataclasses.replace(study, damaged=["results/candidates/c1.parquet: damaged"]))
+    assert "results/candidates/c1.parquet: damaged" in page
+
+
+def test_networks_are_set_against_the_hand_made_one(study: Study) -> None:
+    rows = networks(study)
+    (baseline,) = [row for row in rows if row.record["preset"]]
+    assert (baseline.speed_up, baseline.gain) == (None, None)
+    for row in rows:
+        if row is not baseline:
+            ours, hand_made = row.record, baseline.record
+            ratio = hand_made["latency_measured_ms"] / ours["latency_measured_ms"]
+            assert row.speed_up == pytest.approx(ratio)
+            assert row.gain == ours["val_accuracy"] - hand_made["val_accuracy"]
+    unmeasured = networks(changed(study, latency_measured_ms=None))
+    fastest = unmeasured[0]
+    assert fastest.speed_up == pytest.approx(0.093 / fastest.record["latency_ms"])
+
+
+def test_table_5_marks_the_lowest_loss_of_each_alpha(study: Study) -> None:
+    table = corrections(study)
+    assert table is not None
+    titles, rows = table
+    assert titles[0] == "φ, λ = 1, 1"
+    assert len(titles) == len(CORRECTIONS)
+    assert [title for title, _ in rows] == [f"α = {alpha:g}" for alpha in sorted(ALPHAS)[::-1]]
+    for _, cells in rows:
+        known = [cell for cell in cells if cell is not None]
+        assert [cell.best for cell in known] == [
+            cell.loss == min(other.loss for other in known) for cell in known
+        ]
+        assert all(cell.layers is not None and cell.layers >= 0 for cell in known)
+
+
+def test_rank_correlations_are_spearmans(study: Study) -> None:
+    shown = {what: (rho, count) for what, rho, count in rank_correlations(study)}
+    rho, count = shown["α and predicted latency of all searched"]
+    assert count == len(ALPHAS) * len(CORRECTIONS)
+    assert -1 <= rho < -0.8
+    constant = changed(study, search_loss=1.0)
+    assert "search loss and final accuracy" not in {row[0] for row in rank_correlations(constant)}
+
+
+def test_latency_errors_are_relative_to_the_measurement(study: Study) -> None:
+    near = changed(study, latency_ms=1.05, latency_measured_ms=1.0)
+    assert latency_errors(near) == pytest.approx({"mean": 0.05, "within_10_percent": 1.0})
+    far = changed(study, latency_ms=0.8, latency_measured_ms=1.0)
+    assert latency_errors(far) == pytest.approx({"mean": 0.2, "within_10_percent": 0.0})
+    assert latency_errors(changed(study, latency_measured_ms=None)) is None
+
+
+def test_the_head_counts_what_there_is(study: Study) -> None:
+    shown = {what: value for value, what in tiles(study)}
+    assert shown["networks searched"] == str(len(ALPHAS) * len(CORRECTIONS))
+    assert shown["on the front"] == str(len(study.front()))
+
+
+def test_compute_is_counted_once_and_volume_never_falls(study: Study) -> None:
+    figure = figures.hypervolume_over_compute(study)
+    assert figure is not None
+    (curve,) = figure.data
+    total = sum(record["wall_s"] for record in study.records if record["preset"] is None)
+    assert curve.x[-1] == pytest.approx(total / 60)
+    assert list(curve.y) == sorted(curve.y)
+    assert curve.y[0] == 0 < curve.y[-1]
+
+
+def test_colours_follow_the_parameter_that_varies(study: Study) -> None:
+    labels = [label for label, _, _ in figures.groups(study, study.records)]
+    assert labels == [f"α = {alpha:g}" for alpha in ALPHAS]
+    params = [{"seed": seed, "budget": 100 * seed} for seed in range(len(study.records))]
+    records = [r | {"params": p} for r, p in zip(study.records, params, strict=True)]
+    assert figures.colour_key(records) == "budget"
+    assert figures.colour_key([]) is None
+
+
+CHOICES = (
+    Choice("stage1_layer0", ({"kernel_size": 3}, {"kernel_size": 5})),
+    Choice(
+        "stage2_layer0",
+        (
+            {"kernel_size": 3, "se": True, "hidden": 100},
+            {"kernel_size": 3, "se": False, "hidden": 50},
+            {"kernel_size": 5, "se": False, "hidden": 25},
+            None,
+        ),
+    ),
+)
+
+
+def boxes(architecture: dict[str, Any]) -> list[ElementTree.Element]:
+    svg = ElementTree.fromstring(draw([Column("n", "s", architecture)], CHOICES))
+    return [element for element in svg if element.tag in ("rect", "circle")]
+
+
+def test_boxes_speak_width_kernel_and_se(tmp_path: Path) -> None:
+    _, wide = boxes({"stage1_layer0": {"kernel_size": 3}, "stage2_layer0": CHOICES[1].options[0]})
+    _, half = boxes({"stage1_layer0": {"kernel_size": 3}, "stage2_layer0": CHOICES[1].options[1]})
+    _, dark = boxes({"stage1_layer0": {"kernel_size": 5}, "stage2_layer0": CHOICES[1].options[2]})
+    assert float(wide.attrib["width"]) == WIDEST
+    assert float(half.attrib["width"]) == WIDEST / 2
+    assert float(dark.attrib["width"]) == max(WIDEST / 4, NARROWEST)
+    assert float(wide.attrib["stroke-width"]) > float(half.attrib["stroke-width"])
+    assert wide.attrib["fill"] == half.attrib["fill"] != dark.attrib["fill"]
+
+
+def test_skipped_layers_and_plain_options_can_be_drawn() -> None:
+    conv, skipped = boxes({"stage1_layer0": {"kernel_size": 5}, "stage2_layer0": None})
+    assert (conv.tag, skipped.tag) == ("rect", "circle")
+    choices = (Choice("depth", (2, 3, 4)), Choice("norm", ("batch", "group")))
+    svg = ElementTree.fromstring(draw([Column("<n>", "s", {"depth": 2, "norm": "group"})], choices))
+    widths = [float(element.attrib["width"]) for element in svg if element.tag == "rect"]
+    assert widths == [WIDEST / 2, WIDEST]
