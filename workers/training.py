@@ -66,7 +66,7 @@ class Recipe:
     epochs: int = 30
     batch_size: int = 128
     optimizer: Literal["rmsprop", "sgd", "adam", "adamw"] = "rmsprop"
-    lr: float = 0.005
+    lr: float = 0.01
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
     lr_decay_rate: float = 0.97
     lr_decay_epochs: float = 2.4

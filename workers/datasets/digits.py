@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_digits
 
 from search_spaces.base import Shape
 from workers.datasets.base import Data, Dataset, Holdout, TensorSplit
@@ -33,6 +32,8 @@ def describe(config: Config, root: Path) -> tuple[Shape, int]:
 
 def load(config: Config, root: Path) -> Data:
     """Return the data; its values 0..16 become 0..255."""
+    from sklearn.datasets import load_digits  # takes a second; most processes never need it
+
     bundled = load_digits()
     scaled = torch.from_numpy(bundled.images) * (255 / MAX_VALUE)
     everything = TensorSplit(
