@@ -14,7 +14,7 @@ import pyarrow as pa
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from orchestrator.results import JSON_COLUMNS, Record, Results, ResultsError, records
+from orchestrator.results import Record, Results, ResultsError, records
 from workers.metrics import negative_flip_matrix
 from workers.storage import Storage
 
@@ -47,16 +47,20 @@ class Study:
         return str(self.config.get("cost", "latency_ms"))
 
     def candidates(self) -> pd.DataFrame:
-        """Return one row per candidate; sweep parameters and metrics are columns of their own."""
-        flat = [
-            {key: value for key, value in {**record["params"], **record}.items() if key != "params"}
+        """Return one row per candidate; sweep parameters and metrics are columns of their own.
+
+        `architecture` and `versions`, the last columns, hold mappings.
+        """
+        wide = ("architecture", "versions")
+        rows = [
+            {"candidate": record["candidate"], **record["params"], **record}
             for record in self.records
         ]
-        order = [
-            name for name in self.tables["candidates"].column_names if name not in JSON_COLUMNS
-        ]
-        frame = pd.DataFrame(flat, columns=None if flat else order)
-        return frame.astype({"on_front": "boolean"}) if flat else frame
+        names = dict.fromkeys(key for row in rows for key in row) or dict.fromkeys(
+            self.tables["candidates"].column_names
+        )
+        columns = [name for name in names if name not in (*wide, "params", "metrics")]
+        return pd.DataFrame(rows, columns=[*columns, *wide]).astype({"on_front": "boolean"})
 
     def finished(self) -> list[Record]:
         """Return the finished candidates, cheapest first."""
