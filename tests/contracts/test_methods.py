@@ -1,0 +1,80 @@
+"""What holds for every method: it keeps its word to the caller, and repeats itself from a seed."""
+
+import dataclasses
+import io
+import pkgutil
+
+import pytest
+import torch
+
+import workers.methods
+from tests.workers.methods.tiny import tiny_problem
+from workers.methods import METHODS
+
+SMALL = {
+    "prunet": {"warmup_epochs": 1, "epochs": 2, "batch_size": 64},
+    "random": {"num_candidates": 3},
+}
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def run(name: str, seed: int = 0):
+    method = METHODS[name]
+    config = method.Config(**SMALL[name])
+    problem = tiny_problem(seed)
+    if method.pretrain is not None:
+        *_, last = method.pretrain(problem, config, None)
+        problem = dataclasses.replace(problem, start=last.state())
+    return problem, list(method.search(problem, config, None))
+
+
+def test_folder_and_registry_agree():
+    modules = {module.name for module in pkgutil.iter_modules(workers.methods.__path__)}
+    assert modules == {"prunet", "random_search"}
+    assert len(METHODS) == len(modules)
+    for name, method in METHODS.items():
+        assert method.name == name
+
+
+@every_method
+def test_settings_are_frozen_and_have_defaults(name):
+    config = METHODS[name].Config()
+    field = dataclasses.fields(config)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, field, 1)
+
+
+@every_method
+def test_progress_counts_up_and_ends_with_candidates(name):
+    problem, steps = run(name)
+    assert [progress.step for progress in steps] == list(range(1, len(steps) + 1))
+    assert {progress.steps for progress in steps} == {len(steps)}
+    assert all(not progress.candidates for progress in steps[:-1])
+    assert steps[-1].candidates
+    for candidate in steps[-1].candidates:
+        assert problem.space.canonical(candidate.architecture) == candidate.architecture
+        assert all(isinstance(value, float | int) for value in candidate.metrics.values())
+        if candidate.weights is not None:
+            network = problem.space.build(candidate.architecture)
+            network.load_state_dict(dict(candidate.weights))
+        for prediction in candidate.predictions.values():
+            assert prediction.dtype in (torch.uint8, torch.int16)
+
+
+@every_method
+def test_states_load_without_unpickling_code(name):
+    _, steps = run(name)
+    buffer = io.BytesIO()
+    torch.save(steps[-1].state(), buffer)
+    torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+
+
+@every_method
+def test_a_seed_determines_the_candidates(name):
+    torch.manual_seed(1)
+    _, first = run(name)
+    torch.manual_seed(2)  # the process's own generators do not matter
+    _, again = run(name)
+    for one, two in zip(first[-1].candidates, again[-1].candidates, strict=True):
+        assert one.architecture == two.architecture
+        assert one.metrics == two.metrics
