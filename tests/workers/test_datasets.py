@@ -256,9 +256,7 @@ def test_proxy_leaves_at_least_ten_classes() -> None:
         proxy(hundred_classes(), classes=0.05, seed=0)
 
 
-def test_data_root_follows_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARETORAY_DATA", str(tmp_path))
     assert base.data_root() == tmp_path
     monkeypatch.delenv("PARETORAY_DATA")
