@@ -1,0 +1,60 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from cost_models import onnx_export
+from cost_models.onnx_export import export_onnx, max_difference, open_session, to_onnx
+from search_spaces.gpunet import Config, GPUNet
+
+
+def network() -> tuple[nn.Module, tuple[int, ...]]:
+    """A network in training mode whose batch norms are not the identity."""
+    space = GPUNet(Config(preset="gpunet_8"))
+    torch.manual_seed(0)
+    module = space.build(space.presets["max"]).train()
+    for _ in range(3):
+        module(torch.randn(16, *space.in_shape) + 1)
+    return module, space.in_shape
+
+
+def test_an_exported_network_computes_what_torch_computes(tmp_path) -> None:
+    module, shape = network()
+    export_onnx(module, shape, tmp_path / "model.onnx")
+    assert module.training
+    images_BCHW = torch.randn(5, *shape)
+    session = open_session((tmp_path / "model.onnx").read_bytes())
+    ours = session.run(["output"], {"input": images_BCHW.numpy()})[0]
+    with torch.inference_mode():
+        theirs = module.eval()(images_BCHW).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_batch_norms_are_folded() -> None:
+    module, shape = network()
+    model = onnx.load_from_string(to_onnx(module, shape))
+    onnx.checker.check_model(model)
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+
+
+def test_a_network_that_differs_is_not_written(tmp_path, monkeypatch) -> None:
+    module, shape = network()
+    other = network()[0]
+    nn.init.zeros_(other.head.linear.weight)
+    wrong = to_onnx(other, shape, batch_size=None)
+    assert max_difference(wrong, module, shape) > 1e-4
+    monkeypatch.setattr(onnx_export, "to_onnx", lambda *args, **kwargs: wrong)
+    with pytest.raises(
+        ValueError, match=r"model\.onnx: onnxruntime and torch differ by .*; allowed: 0.0001"
+    ):
+        export_onnx(module, shape, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_gives_nan_is_not_written(tmp_path) -> None:
+    module, shape = network()
+    nn.init.constant_(module.head.linear.bias, float("nan"))
+    with pytest.raises(ValueError, match="differ by nan"):
+        export_onnx(module, shape, tmp_path / "model.onnx")
