@@ -14,29 +14,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from search_spaces.base import Layer, Shape
+from search_spaces.base import Layer
 
 BYTES_PER_NUMBER = 4  # float32
 IN_PLACE = frozenset({"norm", "activation", "flatten"})
 NETWORK_INPUT = ""
+FROM_OUTSIDE = (NETWORK_INPUT,)
 
 
 def peak_memory_bytes(layers: Sequence[Layer]) -> int:
     """Return the largest set of live activations, as float32 (bytes)."""
-    last_reader = {
-        name: layer.name for layer in layers for name in layer.inputs or (NETWORK_INPUT,)
-    }
-    sizes = {NETWORK_INPUT: _size(layers[0].in_shape)} if layers else {}
+    last_reader = {name: layer.name for layer in layers for name in layer.inputs or FROM_OUTSIDE}
+    sizes = {NETWORK_INPUT: math.prod(layers[0].in_shape)} if layers else {}
     live = peak = sum(sizes.values())
     for layer in layers:
-        sizes[layer.name] = size = _size(layer.out_shape)
-        inputs = dict.fromkeys(layer.inputs or (NETWORK_INPUT,))
-        freed = sum(sizes[name] for name in inputs if last_reader[name] == layer.name)
+        size, freed = math.prod(layer.out_shape), 0
+        for name in {*(layer.inputs or FROM_OUTSIDE)}:
+            if last_reader[name] == layer.name:
+                freed += sizes.pop(name)
+        sizes[layer.name] = size
         in_place = layer.kind in IN_PLACE and freed >= size
         peak = max(peak, live if in_place else live + size)
         live += size - freed
     return BYTES_PER_NUMBER * peak
-
-
-def _size(shape: Shape) -> int:
-    return math.prod(shape)
