@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -40,9 +39,11 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Hardware-aware neural architecture search on Ray: studies in, Pareto fronts out.",
 )
 BAD_INPUT = (InputError, ClusterError, ResourceError, ResultsError, FileNotFoundError)
+LONGEST_LINE = 400  # of an error that some library makes up
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: search.batch=4.", metavar="K=V")
@@ -158,22 +159,14 @@ def export(
     print_lines([export_candidate(_loaded(directory), candidate, kind, path)])
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        code = typer.main.get_command(app)(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print_lines([error.format_message()])
-        code = 0
-    except click.ClickException as error:
-        code = _fail(error.format_message().replace("\n", " "), 2)
-    except (click.Abort, KeyboardInterrupt):
-        code = 130
+        app()
     except BAD_INPUT as error:
-        code = _fail(_one_line(error), 2)
+        sys.exit(_fail(_one_line(error), 2))
     except (RunError, StorageError) as error:
-        code = _fail(_one_line(error), 1)
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_fail(_one_line(error), 1))
 
 
 def print_lines(lines: list[str]) -> None:
@@ -220,7 +213,7 @@ def _directory(config: StudyConfig, given: str | None) -> str:
             f"--dir {folder}: relative to a job's working directory, which is thrown away;"
             " give an absolute path on storage that all nodes share"
         )
-    return folder
+    return folder if "://" in folder else str(Path(folder).absolute())
 
 
 def _is_shared(folder: str) -> bool:
@@ -237,8 +230,7 @@ def _resumable(config: StudyConfig, folder: str, executor: str) -> Iterator[None
     try:
         yield
     except KeyboardInterrupt:
-        _fail(f"{config.study}: interrupted; {resume}", 130)
-        raise
+        sys.exit(_fail(f"{config.study}: interrupted; {resume}", 130))
     except BAD_INPUT:
         raise
     except (RunError, StorageError) as error:
@@ -306,7 +298,8 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
 
 
 def _fail(message: str, code: int) -> int:

@@ -15,7 +15,7 @@ from orchestrator.pareto import hypervolume, objectives, reference_point
 from orchestrator.results import Record
 
 INK, MUTED, GRID, ACCENT = "#25313b", "#8795a1", "#e9eef1", "#1f6f8b"
-SCALE = ["#f0a04b", "#d9576b", "#8e4c9e", "#2f4b8f", "#12355b"]
+SCALE = ["#f0a04b", "#d9576b", "#8e4c9e", "#3b5ba5", "#0f8b8d"]
 FONT = {"family": "Inter, Helvetica Neue, Helvetica, Arial, sans-serif", "size": 13, "color": INK}
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 # What a search may log, in the order of showing, with the axis title of each.
@@ -72,7 +72,11 @@ def progress(study: Study) -> go.Figure | None:
     columns = min(3, len(shown))
     titles = [PROGRESS[metric] for metric in shown]
     figure = make_subplots(
-        -(-len(shown) // columns), columns, subplot_titles=titles, horizontal_spacing=0.07
+        -(-len(shown) // columns),
+        columns,
+        subplot_titles=titles,
+        horizontal_spacing=0.07,
+        vertical_spacing=0.16,
     )
     curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for row in rows:
@@ -84,7 +88,7 @@ def progress(study: Study) -> go.Figure | None:
                 first = index == 0 and panel == 0
                 _curve(figure, curve, label, color, first, panel, columns)
     figure.update_annotations(font={"size": 13, "color": INK})
-    return _styled(figure, "", "", height=60 + 290 * -(-len(shown) // columns))
+    return _styled(figure, "", "", height=60 + 270 * -(-len(shown) // columns))
 
 
 def flips(study: Study) -> go.Figure | None:
@@ -182,13 +186,16 @@ def hypervolume_over_compute(study: Study) -> go.Figure | None:
     seconds, volumes = [spent], [0.0]
     for count, record in enumerate(order, 1):
         seconds.append(seconds[-1] + record["wall_s"] - record.get("search_wall_s", 0.0))
-        volumes.append(hypervolume(objectives(order[:count]), reference))
+        volume = hypervolume(objectives(order[:count]), reference)
+        volumes.append(100 * volume / float(np.prod(reference)))
     figure = go.Figure()
     line = {"color": ACCENT, "width": 2.5, "shape": "hv"}
     minutes = [second / 60 for second in seconds]
     figure.add_scatter(x=minutes, y=volumes, mode="lines+markers", line=line, showlegend=False)
     figure.update_xaxes(rangemode="tozero")
-    return _styled(figure, "compute of all trials (minutes)", "hypervolume of the front so far")
+    return _styled(
+        figure, "compute of all trials (minutes)", "hypervolume so far (% of the reference box)"
+    )
 
 
 def groups(study: Study, records: Iterable[Record]) -> list[tuple[str, str, list[Record]]]:
@@ -330,7 +337,7 @@ def _styled(figure: go.Figure, x: str, y: str, height: int = 420) -> go.Figure:
         height=height,
         margin={"l": 64, "r": 16, "t": 30, "b": 52 if x else 28},
         hoverlabel={"bgcolor": "#ffffff", "bordercolor": GRID, "align": "left", "font": FONT},
-        legend={"bgcolor": "rgba(255,255,255,0.7)", "itemsizing": "constant"},
+        legend={"bgcolor": "rgba(255,255,255,0.7)", "itemsizing": "constant", "tracegroupgap": 2},
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#c3ccd3", "activecolor": ACCENT},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",

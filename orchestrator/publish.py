@@ -127,7 +127,7 @@ def check_checkpoint(storage: Storage, trial: Trial) -> None:
     Raises:
         InputError: names the file.
     """
-    for path in storage.list(trial.path("checkpoint").rsplit("/", 1)[0]):
+    for path in trial.checkpoints(storage):
         if not zipfile.is_zipfile(BytesIO(storage.read_bytes(path))):
             raise InputError(
                 f"{storage.root}/{path}: damaged checkpoint; delete it to start that trial anew"

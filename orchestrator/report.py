@@ -149,9 +149,9 @@ def tiles(study: Study) -> list[tuple[str, str]]:
         shown.append((f"{ratio:.1f}×", f"from end to end in {study.cost_name.split('_')[0]}"))
     no_worse = [n.speed_up for n in networks(study) if n.speed_up and (n.gain or 0) >= 0]
     if no_worse and max(no_worse) > 1:
-        shown.append((f"{max(no_worse):.2f}×", "faster than hand-made, as accurate"))
+        shown.append((f"{max(no_worse):.2f}×", "faster than hand-made, at no loss"))
     seconds = [record["wall_s"] for record in study.records if record["wall_s"] is not None]
-    return [*shown, (_duration(sum(seconds)), "of trials")] if seconds else shown
+    return [*shown, (_duration(sum(seconds)), "of trial time")] if seconds else shown
 
 
 def _against(record: Record, baseline: Record | None) -> tuple[float | None, float | None]:

@@ -286,7 +286,7 @@ class _Rows:
             elif "outcome" in row:
                 data = self.run.storage.read_bytes(row["outcome"])
                 self.end(trial, from_bytes(data, row["outcome"]))
-                for path in (row["outcome"], trial.path("checkpoint")):
+                for path in (row["outcome"], *trial.checkpoints(self.run.storage)):
                     self.run.storage.delete(path)
         except Exception as error:
             self.error = self.error or error

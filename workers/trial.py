@@ -55,7 +55,13 @@ class Trial:
 
     def path(self, what: Literal["checkpoint", "outcome"]) -> str:
         """Return the file of this attempt, relative to the study's directory."""
-        return f"{what}s/{self.stage}-{self.id}/{self.attempt:04d}.pt"
+        return f"{what}s/{self.stage}-{self.id}-{self.attempt:04d}.pt"
+
+    def checkpoints(self, storage: Storage) -> list[str]:
+        """Return the checkpoints of this and earlier attempts, oldest first."""
+        own = self.path("checkpoint")
+        prefix = own.rsplit("-", 1)[0] + "-"
+        return [p for p in storage.list("checkpoints") if p.startswith(prefix) and p <= own]
 
 
 def run(
@@ -78,6 +84,8 @@ def run(
     elapsed = saved["seconds"] if saved else 0.0
     written_at, progress = started, None
     for progress in _steps(trial, shared, device, saved["state"] if saved else None):
+        # A stage that was saved at its very end yields that step once more.
+        history = [row for row in history if row["step"] < progress.step]
         history.append({"step": progress.step, **progress.metrics})
         seconds = elapsed + time.perf_counter() - started
         due = trial.stage == "pretrain" or time.perf_counter() - written_at > CHECKPOINT_EVERY_S
@@ -158,13 +166,13 @@ def test_predictions(
 
     Args:
         setup: the resolved study and its data.
-        item: the architecture and its weights, a state dict of tensors.
+        item: the architecture and its weights, a state dict of arrays.
     """
     study, data = setup
     architecture, weights = item
     reset_process(study["seed"], study["resources"]["cpus_per_worker"])
     network = build_space(study).build(architecture)
-    network.load_state_dict(dict(weights))
+    network.load_state_dict(as_tensors(weights))
     evaluation = evaluate(network, data.test, data)
     return evaluation.accuracy, evaluation.predictions_N
 
@@ -263,9 +271,7 @@ def _plain(candidate: Candidate) -> dict[str, Any]:
 
 
 def _latest_checkpoint(storage: Storage, trial: Trial) -> dict[str, Any] | None:
-    folder = trial.path("checkpoint").rsplit("/", 1)[0]
-    own = trial.path("checkpoint")
-    paths = [path for path in sorted(storage.list(folder)) if path <= own]
+    paths = trial.checkpoints(storage)
     if not paths:
         return None
     saved: dict[str, Any] = from_bytes(storage.read_bytes(paths[-1]), paths[-1])

@@ -157,8 +157,12 @@ def _hidden(
 
 def _conv_block(block: Any, x: torch.Tensor, width: int, keep_statistics: bool) -> torch.Tensor:
     conv, norm = block.conv, block.norm
-    groups = 1 if conv.groups == 1 else width
-    x = functional.conv2d(x, conv.weight[:width], None, conv.stride, conv.padding, groups=groups)
+    if conv.kernel_size == (1, 1):
+        x = _pointwise(x, conv.weight[:width])
+    else:
+        groups = 1 if conv.groups == 1 else width
+        stride, padding = conv.stride, conv.padding
+        x = functional.conv2d(x, conv.weight[:width], None, stride, padding, groups=groups)
     x = _batch_norm(x, norm, 0.0 if keep_statistics else norm.momentum)
     activated: torch.Tensor = block.act(x)
     return activated
@@ -167,27 +171,23 @@ def _conv_block(block: Any, x: torch.Tensor, width: int, keep_statistics: bool) 
 def _projections(
     block: InvertedResidual, h_BHXY: torch.Tensor, small: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    weight = _projector(block, h_BHXY.shape[1])
     if isinstance(block.se, SqueezeExcite):
-        gate = h_BHXY.mean((2, 3), keepdim=True)
-        gates = _gate(block.se, gate[:, :small]), _gate(block.se, gate)
-        head = h_BHXY[:, :small] * gates[0]
-        return _project(block, head), _project(block, h_BHXY * gates[1])
+        mean_BH11 = h_BHXY.mean((2, 3), keepdim=True)
+        gates_S, gates_H = _gate(block.se, mean_BH11[:, :small]), _gate(block.se, mean_BH11)
+        head = _pointwise(h_BHXY[:, :small] * gates_S, weight[:, :small])
+        return head, _pointwise(h_BHXY * gates_H, weight)
     # Without gates the small width's projection is a partial sum of the large one's.
     sizes = [small, h_BHXY.shape[1] - small]
-    h_head, h_tail = torch.split(h_BHXY, sizes, 1)
-    head, tail = torch.split(_projector(block, h_BHXY.shape[1]), sizes, 1)
-    partial = functional.conv2d(h_head, head)
-    return partial, partial + functional.conv2d(h_tail, tail)
+    heads = zip(torch.split(h_BHXY, sizes, 1), torch.split(weight, sizes, 1), strict=True)
+    head, tail = (_pointwise(h, part) for h, part in heads)
+    return head, head + tail
 
 
 def _projection(block: InvertedResidual, h_BHXY: torch.Tensor) -> torch.Tensor:
     if isinstance(block.se, SqueezeExcite):
         h_BHXY = h_BHXY * _gate(block.se, h_BHXY.mean((2, 3), keepdim=True))
-    return _project(block, h_BHXY)
-
-
-def _project(block: InvertedResidual, h_BHXY: torch.Tensor) -> torch.Tensor:
-    return functional.conv2d(h_BHXY, _projector(block, h_BHXY.shape[1]))
+    return _pointwise(h_BHXY, _projector(block, h_BHXY.shape[1]))
 
 
 def _projector(block: InvertedResidual, width: int) -> torch.Tensor:
@@ -198,10 +198,16 @@ def _projector(block: InvertedResidual, width: int) -> torch.Tensor:
 
 def _gate(se: Any, mean_BH11: torch.Tensor) -> torch.Tensor:
     width = mean_BH11.shape[1]
-    squeezed = se.act(functional.conv2d(mean_BH11, se.reduce.weight[:, :width], se.reduce.bias))
-    return torch.sigmoid(
-        functional.conv2d(squeezed, se.expand.weight[:width], se.expand.bias[:width])
-    )
+    squeezed = se.act(_pointwise(mean_BH11, se.reduce.weight[:, :width], se.reduce.bias))
+    return torch.sigmoid(_pointwise(squeezed, se.expand.weight[:width], se.expand.bias[:width]))
+
+
+def _pointwise(
+    x_BCHW: torch.Tensor, weight_OC11: torch.Tensor, bias_O: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Convolve 1x1 by a matrix product: of prefixes of channels, convolutions make copies."""
+    x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+    return functional.linear(x_BHWC, weight_OC11.flatten(1), bias_O).permute(0, 3, 1, 2)
 
 
 def _mixed(
