@@ -183,11 +183,11 @@ def hypervolume_over_compute(study: Study) -> go.Figure | None:
     order = sorted(finished.values(), key=lambda record: record["created"])
     spent = sum(_search_seconds(record) for record in found)
     reference = reference_point(objectives(order))
+    box = float(reference.prod()) or 1.0  # without any error, there is no volume either
     seconds, volumes = [spent], [0.0]
     for count, record in enumerate(order, 1):
         seconds.append(seconds[-1] + record["wall_s"] - record.get("search_wall_s", 0.0))
-        volume = hypervolume(objectives(order[:count]), reference)
-        volumes.append(100 * volume / float(np.prod(reference)))
+        volumes.append(100 * hypervolume(objectives(order[:count]), reference) / box)
     figure = go.Figure()
     line = {"color": ACCENT, "width": 2.5, "shape": "hv"}
     minutes = [second / 60 for second in seconds]
