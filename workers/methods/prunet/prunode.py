@@ -158,11 +158,11 @@ def _hidden(
 def _conv_block(block: Any, x: torch.Tensor, width: int, keep_statistics: bool) -> torch.Tensor:
     conv, norm = block.conv, block.norm
     if conv.kernel_size == (1, 1):
-        x = _pointwise(x, conv.weight[:width])
+        x = _pointwise(x, _first(conv.weight, width))
     else:
         groups = 1 if conv.groups == 1 else width
         stride, padding = conv.stride, conv.padding
-        x = functional.conv2d(x, conv.weight[:width], None, stride, padding, groups=groups)
+        x = functional.conv2d(x, _first(conv.weight, width), None, stride, padding, groups=groups)
     x = _batch_norm(x, norm, 0.0 if keep_statistics else norm.momentum)
     activated: torch.Tensor = block.act(x)
     return activated
@@ -192,14 +192,14 @@ def _projection(block: InvertedResidual, h_BHXY: torch.Tensor) -> torch.Tensor:
 
 def _projector(block: InvertedResidual, width: int) -> torch.Tensor:
     conv: Any = block.project.conv
-    weight_CH11: torch.Tensor = conv.weight[:, :width]
-    return weight_CH11
+    return _first(conv.weight, width, 1)
 
 
 def _gate(se: Any, mean_BH11: torch.Tensor) -> torch.Tensor:
-    width = mean_BH11.shape[1]
-    squeezed = se.act(_pointwise(mean_BH11, se.reduce.weight[:, :width], se.reduce.bias))
-    return torch.sigmoid(_pointwise(squeezed, se.expand.weight[:width], se.expand.bias[:width]))
+    width, reduce, expand = mean_BH11.shape[1], se.reduce, se.expand
+    squeezed = se.act(_pointwise(mean_BH11, _first(reduce.weight, width, 1), reduce.bias))
+    gate = _pointwise(squeezed, _first(expand.weight, width), _first(expand.bias, width))
+    return torch.sigmoid(gate)
 
 
 def _pointwise(
@@ -227,10 +227,16 @@ def _mixed(
 
 
 def _batch_norm(x: torch.Tensor, norm: Any, momentum: float) -> torch.Tensor:
-    n = x.shape[1]
-    mean, var = norm.running_mean[:n], norm.running_var[:n]
-    weight, bias = norm.weight[:n], norm.bias[:n]
+    mean, var, weight, bias = (
+        _first(tensor, x.shape[1])
+        for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
     return functional.batch_norm(x, mean, var, weight, bias, norm.training, momentum, norm.eps)
+
+
+def _first(tensor: torch.Tensor, size: int, dim: int = 0) -> torch.Tensor:
+    """Return the first entries; a whole tensor as it is, for a slice's gradient is a copy."""
+    return tensor if tensor.shape[dim] == size else tensor.narrow(dim, 0, size)
 
 
 def _rounded(channels: float, granularity: int) -> int:
