@@ -26,7 +26,7 @@ from orchestrator.compare import front_json
 from orchestrator.config import InputError, StudyConfig, load_config, ready_studies, study_schema
 from orchestrator.export import export_candidate
 from orchestrator.loading import load
-from orchestrator.plan import check_study, plan_lines
+from orchestrator.plan import checked, plan_lines
 from orchestrator.results import ResultsError
 from orchestrator.study import RunError, run_study
 from orchestrator.view import View
@@ -66,8 +66,7 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or resume it, in its directory."""
-    config = load_config(study, settings or ())
-    check_study(config)
+    config = checked(load_config(study, settings or ()))
     folder = _directory(config, directory)
     address = address or os.environ.get("RAY_ADDRESS")
     if executor == "ray":

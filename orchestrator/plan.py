@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from cost_models.latency_table import LatencyTable
@@ -10,11 +11,11 @@ from orchestrator.config import InputError, StudyConfig, nearest
 from orchestrator.publish import reference_predictions
 from search_spaces.base import SearchSpace
 from workers.methods import METHODS
-from workers.trial import build_space
+from workers.trial import build_space, fitted_space
 
 
-def check_study(config: StudyConfig) -> None:
-    """Refuse whatever would fail later; nothing is started or written.
+def checked(config: StudyConfig) -> StudyConfig:
+    """Return the study as it will run, its space fitted to the data; nothing is started or written.
 
     Raises:
         InputError: names the key, what was given and what is allowed.
@@ -23,6 +24,7 @@ def check_study(config: StudyConfig) -> None:
     config.component("method")
     config.component("dataset")
     config.component("space")
+    config = dataclasses.replace(config, space=fitted_space(config.as_dict()))
     try:
         space = build_space(config.as_dict())
     except ValueError as error:
@@ -38,6 +40,7 @@ def check_study(config: StudyConfig) -> None:
         _check_table(config.latency.table, space)
     if config.reference is not None:
         reference_predictions(config)
+    return config
 
 
 def plan_lines(config: StudyConfig, folder: str) -> list[str]:

@@ -120,18 +120,22 @@ def is_first_rank() -> bool:
 
 
 def build_space(study: Mapping[str, Any]) -> SearchSpace:
-    """Return a study's space, its sample shape and classes taken from the data set.
+    """Return a study's space."""
+    cls, settings = _named(SPACES, study["space"])
+    space: SearchSpace = cls(from_json(cls.Config, settings))
+    return space
+
+
+def fitted_space(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the study's `space`, sample shape and classes taken from the data set where not set.
 
     Raises:
         FileNotFoundError: the data set's files are absent.
     """
     entry, options = _named(DATASETS, study["dataset"])
     shape, classes = entry.describe(from_json(entry.Config, options), data_root())
-    cls, settings = _named(SPACES, study["space"])
-    follows = {"in_shape": list(shape), "num_classes": classes}
-    settings |= {key: value for key, value in follows.items() if settings.get(key) is None}
-    space: SearchSpace = cls(from_json(cls.Config, settings))
-    return space
+    given = {key: value for key, value in study["space"].items() if value is not None}
+    return {"in_shape": list(shape), "num_classes": classes, **given}
 
 
 def load_data(study: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> Data:

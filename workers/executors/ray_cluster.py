@@ -22,6 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.tune.logger import TBXLoggerCallback
 from ray.util.queue import Empty, Queue
 
+from workers.datasets import data_root
 from workers.executors.work import Resources, Row, Work, slots
 
 Item = TypeVar("Item")
@@ -150,12 +151,14 @@ def connect(address: str | None) -> bool:
     if ray.is_initialized():
         return False
     os.environ.update(ENVIRONMENT)
+    # The nodes of a cluster know where their data are; local workers are told where ours are.
+    told = ENVIRONMENT | ({} if address else {"PARETORAY_DATA": str(data_root())})
     try:
         ray.init(
             address=address or "local",
             include_dashboard=None if address else False,
             configure_logging=False,
-            runtime_env={"env_vars": ENVIRONMENT},
+            runtime_env={"env_vars": told},
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
