@@ -12,6 +12,7 @@ from tests.workers.methods.tiny import tiny_problem, tiny_space
 from workers.methods.prunet import Config
 from workers.methods.prunet.run import Run
 from workers.methods.prunet.search import pretrain, search, select
+from workers.records import from_json
 from workers.training import evaluate
 
 CONFIG = Config(
@@ -89,6 +90,17 @@ def test_a_search_resumes_to_the_bit_from_any_epoch(start):
         assert one.metrics == two.metrics
         assert equal(dict(one.weights), dict(two.weights))
         assert equal(dict(one.predictions), dict(two.predictions))
+
+
+def test_searches_share_a_start_and_leave_it_as_it_is(start):
+    before = stored(start)
+    found = []
+    for _ in range(2):
+        *_, last = search(tiny_problem(start=start), CONFIG, None)
+        found.append(last.candidates[0])
+    assert equal(start, before)
+    assert found[0].metrics == found[1].metrics
+    assert equal(dict(found[0].weights), dict(found[1].weights))
 
 
 def test_the_supernet_shrinks_to_one_network(start):
@@ -236,6 +248,11 @@ def test_select_takes_the_lowest_loss_of_each_alpha_and_seed():
         {"alpha": 2.0, "lambda": 0.4, "phi": 1.1, "seed": 0, "search_loss": 3.0, "id": "e"},
     ]
     assert select(records) == [1, 3, 4]
+
+
+def test_files_spell_lambda_without_the_underscore():
+    config = from_json(Config, {"alpha": 0.5, "lambda": 0.4, "layer_skipping": "off"})
+    assert (config.alpha, config.lambda_, config.layer_skipping) == (0.5, 0.4, "off")
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,16 @@ def test_the_network_inherits_prefixes():
     torch.testing.assert_close(network(x), supernet.eval()(x, mixes))
 
 
+def test_half_precision_changes_little():
+    supernet = make()
+    x = torch.randn(16, 1, 8, 8)
+    mixes = supernet.draw(torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = supernet(x, mixes)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), supernet(x, mixes), rtol=0.1, atol=0.05)
+
+
 def test_an_impossible_latency_is_refused():
     with pytest.raises(ValueError, match=r"the fastest network takes .* above 1 us"):
         Supernet(SPACE, Config(), tiny_table(SPACE, scale=1e-3))

@@ -60,8 +60,9 @@ class Run:
         if state is not None:
             self.epoch, self.metrics = state["epoch"], dict(state["metrics"])
             self.supernet.load_state_dict(state["supernet"])
-            self.weight_optimizer.load_state_dict(state["weight_optimizer"])
-            self.arch_optimizer.load_state_dict(state["arch_optimizer"])
+            # Copied: optimisers adopt a state's tensors, and many searches share one start.
+            self.weight_optimizer.load_state_dict(copy.deepcopy(state["weight_optimizer"]))
+            self.arch_optimizer.load_state_dict(copy.deepcopy(state["arch_optimizer"]))
 
     @property
     def search_epoch(self) -> int:
