@@ -175,12 +175,12 @@ def hypervolume_over_compute(study: Study) -> go.Figure | None:
     found = [record for record in study.records if record["preset"] is None]
     finished = {
         (record["digest"], record["seed"]): record
-        for record in sorted(found, key=lambda record: record["created"], reverse=True)
+        for record in sorted(found, key=lambda record: record["candidate"], reverse=True)
         if record["stage"] == "finished"
     }
     if not finished or any(record["wall_s"] is None for record in found):
         return None
-    order = sorted(finished.values(), key=lambda record: record["created"])
+    order = sorted(finished.values(), key=lambda record: record["candidate"])
     spent = sum(_search_seconds(record) for record in found)
     reference = reference_point(objectives(order))
     box = float(reference.prod()) or 1.0  # without any error, there is no volume either

@@ -104,6 +104,7 @@ def finished(
     (candidate,) = outcome["candidates"]
     name = record["candidate"]
     done = {**record, **candidate["metrics"], "stage": "finished", "on_front": False}
+    done["search_wall_s"] = record["wall_s"]
     done["wall_s"] = record["wall_s"] + outcome["seconds"]
     _models(results.storage, done, candidate["weights"])
     network = space.build(record["architecture"])
@@ -138,8 +139,7 @@ def front(results: Results) -> None:
     """Mark the Pareto front of the found and finished candidates: error against cost."""
     records = [record for record in results.candidates() if record["stage"] == "finished"]
     found = [record for record in records if record["preset"] is None]
-    mask = pareto_front(objectives(found)) if found else []
-    for record, on_front in zip(found, mask, strict=True):
+    for record, on_front in zip(found, pareto_front(objectives(found)), strict=True):
         results.write_candidate({**record, "on_front": bool(on_front)})
 
 

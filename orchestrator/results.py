@@ -17,7 +17,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -71,9 +70,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "nfr_reference": pa.string(),
             "on_front": pa.bool_(),
             "wall_s": pa.float64(),
-            "attempt": pa.int64(),
             "versions": pa.string(),  # JSON
-            "created": pa.timestamp("us", tz="UTC"),
         }
     ),
     "history": pa.schema(
@@ -113,7 +110,7 @@ class Results:
         """Write or replace a candidate's row.
 
         `architecture` and `params` are JSON values. Keys that are no columns are the method's own
-        metrics and must be numbers. `created` and `versions` are filled in where absent or None.
+        metrics and must be numbers. `versions` is filled in where absent or None.
 
         Raises:
             ValueError: a required key is missing, or a metric of the method is not a number.
@@ -123,7 +120,7 @@ class Results:
             if record.get(key) is None:
                 raise ValueError(f"candidates: {key!r} is missing from the row")
         given = {key: value for key, value in record.items() if value is not None}
-        filled = {"created": datetime.now(UTC), "versions": versions(), "params": {}, **given}
+        filled = {"versions": versions(), "params": {}, **given}
         self._write("candidates", str(record["candidate"]), [_row(filled)])
 
     def write_history(

@@ -246,19 +246,18 @@ def finish(run: Run) -> None:
 
 def report(run: Run) -> None:
     """Compute front, flips and test figures, measure the networks, and show it all."""
-    if run.storage.exists(REPORT):
-        run.view.note(f"report: {run.storage.root}/{REPORT} is there; nothing left to do")
-        return
-    run.view.stage("report")
-    publish.front(run.results)
-    publish.flips(run.results, run.config)
-    publish.test_figures(run.results, run.config, run.executor, _shared(run, start=False))
-    publish.measured_latency(run.results, run.config, run.executor)
+    if not run.storage.exists(REPORT):
+        run.view.stage("report")
+        publish.front(run.results)
+        publish.flips(run.results, run.config)
+        publish.test_figures(run.results, run.config, run.executor, _shared(run, start=False))
+        publish.measured_latency(run.results, run.config, run.executor)
+        run.storage.write_bytes(REPORT, render(load(run.storage.root)).encode())
+    run.view.note(f"report: {run.storage.root}/{REPORT}")
+    # Always: a tracking server that was away catches up when the study is run again.
     warning = tracking.sync(load(run.storage.root))
     if warning:
         run.view.note(warning)
-    run.storage.write_bytes(REPORT, render(load(run.storage.root)).encode())
-    run.view.note(f"report: {run.storage.root}/{REPORT}")
 
 
 class _Rows:

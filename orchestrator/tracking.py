@@ -12,12 +12,12 @@ import json
 import logging
 import os
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ PARENT = "mlflow.parentRunId"
 ID_FILE = "mlflow_id"  # moves with the directory, so a moved study keeps its runs
 BATCH = 1000  # metrics that MLflow takes in one call
 _TAGS = ("stage", "preset", "digest", "on_front", "latency_device", "latency_backend")
-_NOT_METRICS = ("seed", "attempt", "on_front")
+_NOT_METRICS = ("seed", "on_front")
 _TABLE_COLUMNS = ("candidate", "val_accuracy", "test_accuracy", "cost", "latency_ms", "macs", "nfr")
 
 
@@ -132,12 +132,11 @@ class _Writer:
             if run.data.tags.get(FRONT) == _front_digest(self.study):
                 return run
             self.client.delete_run(run.info.run_id)  # a logged curve cannot shrink
-        first = min(map(_milliseconds, self.study.records), default=None)
-        return self.client.create_run(experiment, first, {STUDY_ID: study_id}, self.study.name)
+        return self.client.create_run(experiment, None, {STUDY_ID: study_id}, self.study.name)
 
     def candidate(self, record: Record, run: Run, parent: Run) -> None:
         """Write a candidate's parameters, metrics, tags and files, and end its run."""
-        run_id, when = run.info.run_id, _milliseconds(record)
+        run_id, when = run.info.run_id, run.info.start_time
         metrics = [
             Metric(key, float(value), when, 0)
             for key, value in record.items()
@@ -157,13 +156,13 @@ class _Writer:
         self.client.log_dict(run_id, record["architecture"], "architecture.json")
         for path in self.storage.list(f"models/{record['candidate']}"):
             self.file(run_id, path, "model")
-        self.client.set_terminated(run_id, "FINISHED", when)
+        self.client.set_terminated(run_id, "FINISHED", when + _milliseconds(record))
 
     def finish(self, parent: Run) -> None:
         """Write the front, the data set and the files of the study, and end its run."""
         run_id = parent.info.run_id
         if FRONT not in parent.data.tags:
-            self.front(run_id)
+            self.front(run_id, parent.info.start_time)
             labels = self.study.labels()
             if labels is not None:
                 self.client.log_inputs(run_id, [_dataset(self.study, labels.tobytes())])
@@ -172,10 +171,10 @@ class _Writer:
             # Last, so that a run that was left half written is made anew.
             self.client.set_tag(run_id, FRONT, _front_digest(self.study))
         self.file(run_id, "study.yaml", None)
-        last = max(map(_milliseconds, self.study.records), default=None)
-        self.client.set_terminated(run_id, "FINISHED", last)
+        if parent.info.status != "FINISHED":
+            self.client.set_terminated(run_id, "FINISHED")
 
-    def front(self, run_id: str) -> None:
+    def front(self, run_id: str, when: int) -> None:
         """Write the front as numbers, curve, table and figure."""
         front = self.study.front()
         if not front:
@@ -189,7 +188,6 @@ class _Writer:
             "front/size": len(front),
             "front/best_val_accuracy": 1 - points[:, 0].min(),
         }
-        when = max(map(_milliseconds, front))
         metrics = [Metric(key, float(value), when, 0) for key, value in numbers.items()]
         self.client.log_batch(run_id, metrics=[*metrics, *_curve(self.study, when)])
         # MLflow looks for images in it, which pandas' text columns make it warn about.
@@ -238,7 +236,8 @@ def _runs(client: MlflowClient, experiment: str, study_id: str) -> dict[str | No
 
 
 def _create(client: MlflowClient, experiment: str, record: Record, study_id: str) -> Run:
-    started = _milliseconds(record) - round(1000 * (record["wall_s"] or 0))
+    # As if its trials had just ended; the run keeps this start, so that syncing again adds nothing.
+    started = round(1000 * time.time()) - _milliseconds(record)
     tags = {STUDY_ID: study_id, CANDIDATE: record["candidate"]}
     name = f"{record['study']}/{record['candidate']}"
     return client.create_run(experiment, started, tags, name)
@@ -301,5 +300,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _milliseconds(record: Record) -> int:
-    created: datetime = record["created"]
-    return round(1000 * created.timestamp())
+    return round(1000 * (record["wall_s"] or 0))

@@ -31,7 +31,7 @@ def from_json(cls: type, values: Mapping[str, Any]) -> Any:
 
 def to_json(record: Any) -> dict[str, Any]:
     """Return a record as JSON values, every default written out."""
-    values: dict[str, Any] = adapter(type(record)).dump_python(record, mode="json", by_alias=True)
+    values: dict[str, Any] = adapter(type(record)).dump_python(record, mode="json", by_alias=True)  # type: ignore[arg-type]
     return values
 
 

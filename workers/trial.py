@@ -20,14 +20,14 @@ import torch
 import torch.distributed as dist
 
 from cost_models import COST_MODELS
-from cost_models.latency_probe import Timing, measure_module
-from cost_models.latency_table import LatencyTable
+from cost_models.latency_probe import measure_module
+from cost_models.latency_table import LatencyTable, Timing
 from search_spaces import SPACES
 from search_spaces.base import Architecture, SearchSpace
 from workers.datasets import DATASETS, Data, data_root, from_arrays, proxy
 from workers.executors.work import Row
 from workers.methods import METHODS
-from workers.protocol import Candidate, Problem, Progress, State
+from workers.protocol import Candidate, Method, Problem, Progress, State
 from workers.records import from_json
 from workers.storage import Storage
 from workers.training import Recipe, evaluate
@@ -223,6 +223,7 @@ def _steps(
     trial: Trial, shared: Mapping[str, Any], device: torch.device, state: State | None
 ) -> Iterator[Progress]:
     study = trial.study
+    method: Method
     method, settings = _named(METHODS, study["method"])
     problem = _problem(trial, shared, device)
     if trial.stage == "finish":

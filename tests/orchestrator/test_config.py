@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from orchestrator.config import InputError, load_config, read_yaml, ready_studies, study_schema
-from orchestrator.plan import check_study
+from orchestrator.plan import checked
 
 STUDY = """
 study: small
@@ -67,7 +67,7 @@ def test_bad_settings_are_refused_in_one_line_that_names_the_key(
     study: str, setting: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        check_study(load_config(study, [setting]))
+        checked(load_config(study, [setting]))
     assert "\n" not in str(caught.value)
 
 

@@ -91,5 +91,5 @@ def test_impossible_ranges_are_refused(axis: Any, message: str) -> None:
 
 def test_a_list_of_grids_needs_the_grid() -> None:
     config = study(sweep=({"alpha": [1]},), search=Search(sampler="random", num_trials=2))
-    with pytest.raises(InputError, match="a list of grids needs search.sampler grid"):
+    with pytest.raises(InputError, match=r"a list of grids needs search\.sampler grid"):
         sweep.check_sweep(config)
