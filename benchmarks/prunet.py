@@ -1,6 +1,6 @@
 """What tiered pruning saves: PruNet beside itself without each of its parts, in one run.
 
-    python benchmarks/prunet.py [--epochs 10] [--alpha 0.1]
+    python benchmarks/prunet.py [--epochs 16] [--alpha 0.1]
 
 One thread; times are of the processor, so that what else the machine does hardly counts. The data
 are scikit-learn's digits, latencies are measured here. Memory is what a training step holds:
@@ -35,7 +35,7 @@ PAPER_EPOCHS = (70, 130)  # warm-up, search
 def main() -> None:
     """Print every comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--alpha", type=float, default=0.1)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
