@@ -105,7 +105,6 @@ def _record(
         "latency_ms": latency_ms,
         "cost": latency_ms,
         "cost_name": "latency_ms",
-        "attempt": 1,
     }
 
 

@@ -22,7 +22,7 @@ def run(config: StudyConfig) -> list[sweep.Point]:
 
 
 def _result(point: sweep.Point) -> sweep.Objectives:
-    return (abs(point["alpha"] - 0.5), point.get("lambda", 0.5))
+    return (abs(point.get("alpha", 0.0) - 0.5), point.get("lambda", 0.5))
 
 
 def test_grid_joins_mappings_and_keeps_first_occurrences() -> None:
