@@ -19,7 +19,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cost_models.whole_file import write_whole
 from search_spaces.base import Block
 
 SETTINGS = pa.schema(
@@ -150,14 +149,6 @@ class LatencyTable:
         except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
             reason = str(error).strip("'\" \n").splitlines()[:1] or [type(error).__name__]
             raise ValueError(f"{name}: not a latency table: {reason[0]}") from error
-
-    def write(self, path: Path) -> None:
-        """Create or replace a file, whole or not at all.
-
-        Raises:
-            OSError: it cannot be written; what stood there still stands.
-        """
-        write_whole(path, self.to_bytes())
 
     @classmethod
     def read(cls, path: Path | str) -> LatencyTable:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import safetensors.torch
+import torch
+from safetensors import SafetensorError
 
 from cost_models.onnx_export import export_onnx
 from orchestrator.config import InputError, nearest
 from orchestrator.loading import Study
-from workers.storage import Storage
+from workers.storage import DamagedError, Storage
 from workers.trial import build_space
 
 
@@ -21,6 +23,7 @@ def export_candidate(
 
     Raises:
         InputError: there is no such finished candidate, or the file cannot be written.
+        DamagedError: its weights cannot be read.
         ValueError: the ONNX model does not compute what torch computes.
     """
     records = {record["candidate"]: record for record in study.finished()}
@@ -30,15 +33,29 @@ def export_candidate(
             f"{study.directory}: no finished candidate {candidate!r}{nearest(candidate, known)};"
             f" finished: {', '.join(known)}"
         )
-    weights = Storage(study.directory).read_bytes(f"models/{candidate}/weights.safetensors")
+    weights = read_weights(Storage(study.directory), candidate)
     space = build_space(study.config)
     network = space.build(records[candidate]["architecture"])
-    network.load_state_dict(safetensors.torch.load(weights))
+    network.load_state_dict(weights)
     try:
         if kind == "onnx":
             export_onnx(network, space.in_shape, path)
         else:
-            path.write_bytes(weights)
+            path.write_bytes(safetensors.torch.save(weights))
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     return f"{path}: {candidate}, {path.stat().st_size:,} bytes"
+
+
+def read_weights(storage: Storage, candidate: str) -> dict[str, torch.Tensor]:
+    """Return a finished candidate's weights.
+
+    Raises:
+        DamagedError: the file is not what was written; names it.
+    """
+    path = f"models/{candidate}/weights.safetensors"
+    try:
+        return safetensors.torch.load(storage.read_bytes(path))
+    except SafetensorError as error:
+        name = storage.name(path)
+        raise DamagedError(f"{name}: damaged; delete it to have it made again") from error

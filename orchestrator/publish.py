@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from functools import partial
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,9 @@ import torch
 
 from cost_models import COST_MODELS
 from cost_models.latency_table import LatencyTable
-from cost_models.onnx_export import to_onnx
+from cost_models.onnx_export import checked_onnx
 from orchestrator.config import InputError, Proxy, StudyConfig
+from orchestrator.export import read_weights
 from orchestrator.loading import load
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.results import Record, Results, ResultsError
@@ -26,9 +25,10 @@ from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.metrics import negative_flip_rate, positive_flip_rate
 from workers.storage import Storage
-from workers.trial import Trial, load_data, network_timing, test_predictions
+from workers.trial import Trial, from_bytes, load_data, network_timing, test_predictions
 
 Executor = Serial | RayCluster
+REPORTED = ("nfr", "positive_flip_rate", "nfr_reference", "test_accuracy")  # depend on the front
 
 
 def history(
@@ -104,12 +104,12 @@ def finished(
     (candidate,) = outcome["candidates"]
     name = record["candidate"]
     done = {**record, **candidate["metrics"], "stage": "finished", "on_front": False}
-    done["search_wall_s"] = record["wall_s"]
-    done["wall_s"] = record["wall_s"] + outcome["seconds"]
+    done.setdefault("search_wall_s", record["wall_s"])
+    done["wall_s"] = done["search_wall_s"] + outcome["seconds"]
     _models(results.storage, done, candidate["weights"])
     network = space.build(record["architecture"])
     network.load_state_dict(candidate["weights"])
-    model = to_onnx(network.eval(), space.in_shape, batch_size=None)
+    model = checked_onnx(network, space.in_shape)
     results.storage.write_bytes(f"models/{name}/model.onnx", model)
     _predictions(results, config, name, candidate["predictions"])
     history(results, config, trial, outcome)
@@ -123,24 +123,27 @@ def failure(storage: Storage, trial: Trial, reason: str) -> None:
 
 
 def check_checkpoint(storage: Storage, trial: Trial) -> None:
-    """Refuse a checkpoint that cannot be whole, before anything is started from it.
+    """Refuse a checkpoint that cannot be read, before anything is started from it.
 
     Raises:
-        InputError: names the file.
+        DamagedError: names the file.
     """
-    for path in trial.checkpoints(storage):
-        if not zipfile.is_zipfile(BytesIO(storage.read_bytes(path))):
-            raise InputError(
-                f"{storage.root}/{path}: damaged checkpoint; delete it to start that trial anew"
-            )
+    for path in trial.checkpoints(storage)[-1:]:
+        from_bytes(storage.read_bytes(path), storage.name(path))
 
 
 def front(results: Results) -> None:
-    """Mark the Pareto front of the found and finished candidates: error against cost."""
+    """Mark the Pareto front of the found and finished candidates: error against cost.
+
+    What an earlier report said of another front is forgotten.
+    """
     records = [record for record in results.candidates() if record["stage"] == "finished"]
     found = [record for record in records if record["preset"] is None]
-    for record, on_front in zip(found, pareto_front(objectives(found)), strict=True):
-        results.write_candidate({**record, "on_front": bool(on_front)})
+    mask = pareto_front(objectives(found))
+    names = {record["candidate"] for record, chosen in zip(found, mask, strict=True) if chosen}
+    for record in records:
+        forgotten = dict.fromkeys(REPORTED)
+        results.write_candidate({**record, **forgotten, "on_front": record["candidate"] in names})
 
 
 def flips(results: Results, config: StudyConfig) -> None:
@@ -261,8 +264,7 @@ def _models(storage: Storage, record: Record, weights: Mapping[str, torch.Tensor
 
 
 def _weights(storage: Storage, candidate: str) -> dict[str, np.ndarray[Any, Any]]:
-    data = storage.read_bytes(f"models/{candidate}/weights.safetensors")
-    return {name: tensor.numpy() for name, tensor in safetensors.torch.load(data).items()}
+    return {name: tensor.numpy() for name, tensor in read_weights(storage, candidate).items()}
 
 
 def _predictions(
