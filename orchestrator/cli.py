@@ -33,7 +33,7 @@ from orchestrator.view import View
 from workers.executors.ray_cluster import ClusterError, RayCluster, cluster_nodes
 from workers.executors.serial import Serial
 from workers.executors.work import ResourceError, check_fits
-from workers.storage import StorageError
+from workers.storage import DamagedError, StorageError
 
 app = typer.Typer(
     add_completion=False,
@@ -42,7 +42,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Hardware-aware neural architecture search on Ray: studies in, Pareto fronts out.",
 )
-BAD_INPUT = (InputError, ClusterError, ResourceError, ResultsError, FileNotFoundError)
+BAD_INPUT = (
+    InputError,
+    ClusterError,
+    ResourceError,
+    ResultsError,
+    DamagedError,
+    FileNotFoundError,
+)
 LONGEST_LINE = 400  # of an error that some library makes up
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Settings = Annotated[

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from cost_models.onnx_export import export_onnx
+from cost_models.onnx_export import checked_onnx
 from orchestrator.config import InputError, nearest
 from orchestrator.loading import Study
 from workers.storage import DamagedError, Storage
@@ -22,7 +22,8 @@ def export_candidate(
     """Write a finished candidate to `path` and return a line that says what was written.
 
     Raises:
-        InputError: there is no such finished candidate, or the file cannot be written.
+        InputError: there is no such finished candidate.
+        StorageError: the file cannot be written.
         DamagedError: its weights cannot be read.
         ValueError: the ONNX model does not compute what torch computes.
     """
@@ -34,17 +35,14 @@ def export_candidate(
             f" finished: {', '.join(known)}"
         )
     weights = read_weights(Storage(study.directory), candidate)
-    space = build_space(study.config)
-    network = space.build(records[candidate]["architecture"])
-    network.load_state_dict(weights)
-    try:
-        if kind == "onnx":
-            export_onnx(network, space.in_shape, path)
-        else:
-            path.write_bytes(safetensors.torch.save(weights))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-    return f"{path}: {candidate}, {path.stat().st_size:,} bytes"
+    contents = safetensors.torch.save(weights)
+    if kind == "onnx":
+        space = build_space(study.config)
+        network = space.build(records[candidate]["architecture"])
+        network.load_state_dict(weights)
+        contents = checked_onnx(network, space.in_shape)
+    Storage(str(path.parent)).write_bytes(path.name, contents)
+    return f"{path}: {candidate}, {len(contents):,} bytes"
 
 
 def read_weights(storage: Storage, candidate: str) -> dict[str, torch.Tensor]:

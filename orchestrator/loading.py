@@ -120,7 +120,7 @@ def load(directory: str) -> Study:
     storage = Storage(str(directory))
     damaged: list[str] = []
     results = Results(storage)
-    config = _config(storage)
+    config = stored_config(storage)
     tables = {
         "candidates": results.read("candidates", damaged),
         "history": results.read("history", damaged),
@@ -130,8 +130,13 @@ def load(directory: str) -> Study:
     return Study(storage.root, config, records(tables["candidates"]), tables, tuple(damaged))
 
 
-def _config(storage: Storage) -> dict[str, Any]:
-    name = f"{storage.root.rstrip('/')}/study.yaml"
+def stored_config(storage: Storage) -> dict[str, Any]:
+    """Return the resolved study that a directory holds.
+
+    Raises:
+        ResultsError: there is none, or it is damaged; names the file.
+    """
+    name = storage.name("study.yaml")
     if not storage.exists("study.yaml"):
         raise ResultsError(f"{storage.root}: not a study's directory (it has no study.yaml)")
     try:

@@ -119,7 +119,12 @@ def finished(
 def failure(storage: Storage, trial: Trial, reason: str) -> None:
     """Keep why a trial failed; running the study again tries it again."""
     text = json.dumps({"reason": reason, "attempt": trial.attempt, "point": dict(trial.point)})
-    storage.write_bytes(f"failures/{trial.stage}-{trial.id}.json", text.encode())
+    storage.write_bytes(_failure(trial), text.encode())
+
+
+def success(storage: Storage, trial: Trial) -> None:
+    """Forget that a trial failed in an earlier attempt."""
+    storage.delete(_failure(trial))
 
 
 def check_checkpoint(storage: Storage, trial: Trial) -> None:
@@ -225,6 +230,10 @@ def measured_latency(results: Results, config: StudyConfig, executor: Executor) 
             "latency_measured_iqr_ms": timing.iqr_us / 1e3,
         }
         results.write_candidate({**record, **measured})
+
+
+def _failure(trial: Trial) -> str:
+    return f"failures/{trial.stage}-{trial.id}.json"
 
 
 def _described(

@@ -188,7 +188,7 @@ class Results:
                 part = pq.read_table(pa.BufferReader(self.storage.read_bytes(path)))
                 pa.unify_schemas([SCHEMAS[table], part.schema])
             except (pa.ArrowException, StorageError) as error:
-                line = f"{self.storage.root.rstrip('/')}/{path}: damaged, delete it to have it"
+                line = f"{self.storage.name(path)}: damaged, delete it to have it"
                 line += f" made again ({str(error).splitlines()[0]})"
                 if damaged is None:
                     raise ResultsError(line) from error

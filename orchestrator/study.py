@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from io import BytesIO, StringIO
+from io import StringIO
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -21,7 +21,7 @@ from cost_models.latency_probe import measure as measure_blocks
 from cost_models.latency_table import LatencyTable
 from orchestrator import publish, sweep, tracking
 from orchestrator.config import InputError, StudyConfig
-from orchestrator.loading import load
+from orchestrator.loading import load, stored_config
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.report import render
 from orchestrator.results import Record, Results
@@ -33,7 +33,7 @@ from workers.executors.serial import Serial
 from workers.executors.work import Row
 from workers.methods import METHODS
 from workers.protocol import Method
-from workers.storage import Storage
+from workers.storage import DamagedError, Storage
 from workers.trial import (
     Trial,
     as_arrays,
@@ -118,16 +118,15 @@ def adopt(config: StudyConfig, storage: Storage) -> None:
 
     Raises:
         InputError: the directory holds another study; names the differing keys.
+        ResultsError: the study there is damaged.
     """
-    yaml = YAML(typ="safe", pure=True)
     if not storage.exists("study.yaml"):
-        text = StringIO()
+        text, yaml = StringIO(), YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
         yaml.dump(config.as_dict(), text)
         storage.write_bytes("study.yaml", text.getvalue().encode())
         return
-    stored = yaml.load(BytesIO(storage.read_bytes("study.yaml")))
-    differing = sorted(_differing(stored, config.as_dict()))
+    differing = sorted(_differing(stored_config(storage), config.as_dict()))
     if differing:
         raise InputError(
             f"{storage.root}: holds another study; differing keys: {', '.join(differing)};"
@@ -145,9 +144,7 @@ def measure(run: Run) -> None:
         table = _probed(run, blocks) if given is None else LatencyTable.read(given)
         run.storage.write_bytes(TABLE, table.to_bytes())
         run.storage.delete(PARTIAL_TABLE)
-    run.table = LatencyTable.from_bytes(run.storage.read_bytes(TABLE), TABLE)
-    for block in blocks:
-        run.table.latency_us(block.key)  # refuses a table that lacks a block
+    run.table = _table(run.storage, TABLE, blocks)
 
 
 def pretrain(run: Run) -> None:
@@ -161,6 +158,7 @@ def pretrain(run: Run) -> None:
         publish.history(run.results, run.config, trial, outcome)
         run.storage.write_bytes(SUPERNET, to_bytes(outcome["state"]))
 
+    publish.check_checkpoint(run.storage, trial)
     rows = _Rows(run, [trial], end)
     run.executor.train_sharded(
         run_trial, trial, _shared(run, start=False), rows, run.folder("pretrain")
@@ -171,9 +169,11 @@ def pretrain(run: Run) -> None:
 
 
 def search(run: Run) -> None:
-    """Run a trial for every point of the sweep that has no result yet."""
-    if run.storage.exists(SELECTION):
-        return
+    """Run a trial for every point of the sweep that has no result yet.
+
+    Once candidates are selected, a trial that failed stays out; one whose rows were deleted runs.
+    """
+    selected = run.storage.exists(SELECTION)
     points: list[sweep.Point] = []
     failures: dict[str, str] = {}
 
@@ -182,12 +182,14 @@ def search(run: Run) -> None:
 
     while batch := sweep.next_batch(run.config, _objectives(run, points)):
         points += batch
-        done = {record["trial"] for record in run.results.candidates()}
+        searched, lost = _searched(run)
         pending = [
             run.trial(trial_id, "search", point=point)
             for trial_id, point in zip(_trial_ids(points), points, strict=True)
-            if trial_id not in done
+            if trial_id in lost or not (selected or trial_id in searched)
         ]
+        if selected and not pending:
+            continue
         run.view.stage("search", f"{len(points)} points", len(points), len(points) - len(pending))
         failures |= _run_trials(run, pending, end, run.config.search.time_budget_s)
     if not run.results.candidates():
@@ -217,7 +219,7 @@ def finish(run: Run) -> None:
     """Finish the chosen candidates and the hand-made baselines, equal networks once."""
     for preset in run.config.baselines:
         publish.baseline(run.results, run.config, run.space, run.table, preset)
-    chosen = set(json.loads(run.storage.read_bytes(SELECTION))["chosen"])
+    chosen = _selected(run.storage)
     groups: dict[tuple[str, int], list[Record]] = {}
     for record in run.results.candidates():
         if record["candidate"] in chosen or record["preset"] is not None:
@@ -225,7 +227,7 @@ def finish(run: Run) -> None:
     pending = {
         same[0]["candidate"]: same
         for same in groups.values()
-        if any(record["stage"] != "finished" for record in same)
+        if not all(_is_finished(run, record) for record in same)
     }
     if not pending:
         return
@@ -240,17 +242,20 @@ def finish(run: Run) -> None:
             publish.finished(run.results, run.config, run.space, record, trial, outcome)
 
     failures = _run_trials(run, trials, end)
-    if len(failures) == len(trials) == len(groups):
-        raise RunError(f"finish: every network failed: {'; '.join(sorted(set(failures.values())))}")
+    done = {r["candidate"] for r in run.results.candidates() if r["stage"] == "finished"}
+    if not done & chosen:
+        reasons = "; ".join(sorted(set(failures.values())))
+        raise RunError(f"finish: no chosen network was finished: {reasons}")
 
 
 def report(run: Run) -> None:
     """Compute front, flips and test figures, measure the networks, and show it all."""
     if not run.storage.exists(REPORT):
         run.view.stage("report")
+        shared = _shared(run, start=False)
         publish.front(run.results)
         publish.flips(run.results, run.config)
-        publish.test_figures(run.results, run.config, run.executor, _shared(run, start=False))
+        publish.test_figures(run.results, run.config, run.executor, shared)
         publish.measured_latency(run.results, run.config, run.executor)
         run.storage.write_bytes(REPORT, render(load(run.storage.root)).encode())
     run.view.note(f"report: {run.storage.root}/{REPORT}")
@@ -284,7 +289,8 @@ class _Rows:
                 publish.failure(self.run.storage, trial, row["error"])
             elif "outcome" in row:
                 data = self.run.storage.read_bytes(row["outcome"])
-                self.end(trial, from_bytes(data, row["outcome"]))
+                self.end(trial, from_bytes(data, self.run.storage.name(row["outcome"])))
+                publish.success(self.run.storage, trial)
                 for path in (row["outcome"], *trial.checkpoints(self.run.storage)):
                     self.run.storage.delete(path)
         except Exception as error:
@@ -305,6 +311,7 @@ def _run_trials(
     """Run trials and return the reasons of those that failed."""
     if not trials:
         return {}
+    run.storage.delete(REPORT)  # it will not show what comes now
     for trial in trials:
         publish.check_checkpoint(run.storage, trial)
     rows = _Rows(run, trials, end)
@@ -331,7 +338,7 @@ def _shared(run: Run, *, start: bool) -> dict[str, Any]:
             "table": table,
         }
     if start and "start" not in run.shared and run.storage.exists(SUPERNET):
-        state = from_bytes(run.storage.read_bytes(SUPERNET), SUPERNET)
+        state = from_bytes(run.storage.read_bytes(SUPERNET), run.storage.name(SUPERNET))
         run.shared["start"] = run.executor.share(as_arrays(state))
     return {**run.shared, "start": run.shared.get("start") if start else None}
 
@@ -340,30 +347,82 @@ def _probed(run: Run, blocks: Sequence[Block]) -> LatencyTable:
     """Measure blocks in parts, each kept as it comes, so that an interrupt loses one part."""
     known = None
     if run.storage.exists(PARTIAL_TABLE):
-        known = LatencyTable.from_bytes(run.storage.read_bytes(PARTIAL_TABLE), PARTIAL_TABLE)
+        known = _table(run.storage, PARTIAL_TABLE)
     left = [block for block in blocks if known is None or block.key not in known.entries]
     run.view.stage("measure", f"{len(blocks)} blocks", len(blocks), len(blocks) - len(left))
-    parts = [left[i : i + BLOCKS_PER_PART] for i in range(0, len(left), BLOCKS_PER_PART)]
+    # Every part mixes small and large blocks, as networks do.
+    count = -(-len(left) // BLOCKS_PER_PART)
+    parts = [left[start::count] for start in range(count)]
     latency = run.config.latency
     asked = latency.resources or {"CPU": float(latency.threads)}
     probe = partial(measure_blocks, backend=latency.backend, threads=latency.threads)
     tables = run.executor.map(probe, parts, resources=asked)
     for part, table in zip(parts, tables, strict=True):
-        known = table if known is None else known.joined(table)
+        known = table if known is None else _joined(known, table, run.storage)
         run.storage.write_bytes(PARTIAL_TABLE, known.to_bytes())
         run.view.advance(len(part))
     assert known is not None
     return known
 
 
+def _table(storage: Storage, path: str, blocks: Sequence[Block] = ()) -> LatencyTable:
+    """Read a latency table, and make sure that it has these blocks."""
+    try:
+        table = LatencyTable.from_bytes(storage.read_bytes(path), path)
+        for block in blocks:
+            table.latency_us(block.key)
+    except ValueError as error:
+        name = storage.name(path)
+        raise DamagedError(f"{name}: {error}; delete it to have it made again") from error
+    return table
+
+
+def _joined(known: LatencyTable, measured: LatencyTable, storage: Storage) -> LatencyTable:
+    try:
+        return known.joined(measured)
+    except ValueError as error:
+        name = storage.name(PARTIAL_TABLE)
+        raise InputError(f"{name}: {error}; delete it to measure all blocks here") from error
+
+
 def _objectives(run: Run, points: Sequence[sweep.Point]) -> list[sweep.Objectives | None]:
-    """Return, for each point, the least error among its candidates, with its cost."""
+    """Return, for each point, the least error among its candidates, with its cost.
+
+    None where there is none: the trial failed, or its method does not evaluate what it finds.
+    """
     found: dict[str, sweep.Objectives] = {}
     for record in run.results.candidates():
-        if record["trial"] is not None:
+        if record["trial"] is not None and "search_val_accuracy" in record:
             values = (1 - record["search_val_accuracy"], record["cost"])
             found[record["trial"]] = min(values, found.get(record["trial"], values))
     return [found.get(trial_id) for trial_id in _trial_ids(points)]
+
+
+def _searched(run: Run) -> tuple[set[str], set[str]]:
+    """Return the trials that were searched to their end, and those that lack a candidate's row.
+
+    A trial's history is written last, and a candidate's row after its model.
+    """
+    parts = run.results.parts("history")
+    searched = {part.removeprefix("search-") for part in parts if part.startswith("search-")}
+    models = {path.split("/")[1] for path in run.storage.list("models")}
+    lost = models - run.results.parts("candidates")
+    return searched, {candidate.split(".")[0] for candidate in lost}
+
+
+def _selected(storage: Storage) -> set[str]:
+    try:
+        return set(json.loads(storage.read_bytes(SELECTION))["chosen"])
+    except (ValueError, KeyError, TypeError) as error:
+        name = storage.name(SELECTION)
+        raise DamagedError(f"{name}: damaged; delete it to select again") from error
+
+
+def _is_finished(run: Run, record: Record) -> bool:
+    name = record["candidate"]
+    weights = run.storage.exists(f"models/{name}/weights.safetensors")
+    predicted = f"{name}-val" in run.results.parts("predictions")
+    return record["stage"] == "finished" and weights and predicted
 
 
 def _trial_ids(points: Sequence[sweep.Point]) -> list[str]:
@@ -403,6 +462,10 @@ def _claimed(storage: Storage) -> Iterator[None]:
 
 
 def _next_attempt(storage: Storage) -> int:
-    known = int(storage.read_bytes("attempt")) if storage.exists("attempt") else 0
+    try:
+        known = int(storage.read_bytes("attempt")) if storage.exists("attempt") else 0
+    except ValueError as error:
+        name = storage.name("attempt")
+        raise DamagedError(f"{name}: damaged; write the number of past runs there") from error
     storage.write_bytes("attempt", str(known + 1).encode())
     return known + 1

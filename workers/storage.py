@@ -22,6 +22,10 @@ class StorageError(OSError):
     """A file cannot be read, written, listed or deleted: one line that names it."""
 
 
+class DamagedError(ValueError):
+    """A file's contents are not what was written: one line that names it and the remedy."""
+
+
 class Storage:
     """Files under `root`: a local folder, or a URI that `pyarrow.fs` knows.
 
@@ -41,6 +45,10 @@ class Storage:
             self._fs, self._base = fs.FileSystem.from_uri(root)
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{root}: cannot be opened: {_reason(error)}") from error
+
+    def name(self, path: str = "") -> str:
+        """Return a file's full name, as errors show it."""
+        return f"{self.root.rstrip('/')}/{path}".rstrip("/")
 
     def read_bytes(self, path: str) -> bytes:
         """Return a file's contents.
@@ -122,8 +130,7 @@ class Storage:
         except StorageError:
             raise
         except OSError as error:
-            name = f"{self.root.rstrip('/')}/{path}".rstrip("/")
-            raise StorageError(f"{name}: cannot be {verb}: {_reason(error)}") from error
+            raise StorageError(f"{self.name(path)}: cannot be {verb}: {_reason(error)}") from error
 
 
 def _write_local(path: Path, data: bytes) -> None:

@@ -29,7 +29,7 @@ from workers.executors.work import Row
 from workers.methods import METHODS
 from workers.protocol import Candidate, Method, Problem, Progress, State
 from workers.records import from_json
-from workers.storage import Storage
+from workers.storage import DamagedError, Storage
 from workers.training import Recipe, evaluate
 
 CHECKPOINT_EVERY_S = 20.0  # pretraining checkpoints every epoch, however short
@@ -201,12 +201,12 @@ def from_bytes(data: bytes, name: str) -> Any:
     """Read what `to_bytes` wrote.
 
     Raises:
-        ValueError: the bytes are truncated or something else; names the file.
+        DamagedError: the bytes are truncated or something else; names the file.
     """
     try:
         return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception as error:
-        raise ValueError(f"{name}: damaged; delete it to have it made again") from error
+        raise DamagedError(f"{name}: damaged; delete it to have it made again") from error
 
 
 def as_arrays(state: Any) -> Any:
@@ -279,7 +279,7 @@ def _latest_checkpoint(storage: Storage, trial: Trial) -> dict[str, Any] | None:
     paths = trial.checkpoints(storage)
     if not paths:
         return None
-    saved: dict[str, Any] = from_bytes(storage.read_bytes(paths[-1]), paths[-1])
+    saved: dict[str, Any] = from_bytes(storage.read_bytes(paths[-1]), storage.name(paths[-1]))
     return saved
 
 
