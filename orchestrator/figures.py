@@ -186,7 +186,7 @@ def hypervolume_over_compute(study: Study) -> go.Figure | None:
     box = float(reference.prod()) or 1.0  # without any error, there is no volume either
     seconds, volumes = [spent], [0.0]
     for count, record in enumerate(order, 1):
-        seconds.append(seconds[-1] + record["wall_s"] - record.get("search_wall_s", 0.0))
+        seconds.append(seconds[-1] + record["wall_s"] - record["search_wall_s"])
         volumes.append(100 * hypervolume(objectives(order[:count]), reference) / box)
     figure = go.Figure()
     line = {"color": ACCENT, "width": 2.5, "shape": "hv"}
@@ -327,7 +327,7 @@ def _correction(record: Record) -> tuple[float | None, float | None]:
 
 def _search_seconds(record: Record) -> float:
     finished = record["stage"] == "finished"
-    return float(record.get("search_wall_s", 0.0) if finished else record["wall_s"])
+    return float(record["search_wall_s"] if finished else record["wall_s"])
 
 
 def _styled(figure: go.Figure, x: str, y: str, height: int = 420) -> go.Figure:

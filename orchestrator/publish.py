@@ -60,6 +60,7 @@ def searched(
             "trial": trial.id,
             "params": {**trial.point, "seed": trial.seed},
             "seed": trial.seed,
+            "search_wall_s": outcome["seconds"],
             "wall_s": outcome["seconds"],
         }
         _models(results.storage, record, candidate["weights"])
@@ -89,7 +90,7 @@ def baseline(
     described = _described(config, space, table, space.presets[preset])
     params = {"seed": config.seed}
     record = {**described, "candidate": preset, "preset": preset, "params": params}
-    results.write_candidate({**record, "seed": config.seed, "wall_s": 0.0})
+    results.write_candidate({**record, "seed": config.seed, "search_wall_s": 0.0, "wall_s": 0.0})
 
 
 def finished(
@@ -104,8 +105,7 @@ def finished(
     (candidate,) = outcome["candidates"]
     name = record["candidate"]
     done = {**record, **candidate["metrics"], "stage": "finished", "on_front": False}
-    done.setdefault("search_wall_s", record["wall_s"])
-    done["wall_s"] = done["search_wall_s"] + outcome["seconds"]
+    done["wall_s"] = record["search_wall_s"] + outcome["seconds"]
     _models(results.storage, done, candidate["weights"])
     network = space.build(record["architecture"])
     network.load_state_dict(candidate["weights"])

@@ -69,7 +69,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "positive_flip_rate": pa.float64(),
             "nfr_reference": pa.string(),
             "on_front": pa.bool_(),
-            "wall_s": pa.float64(),
+            "search_wall_s": pa.float64(),
+            "wall_s": pa.float64(),  # in all: searching and finishing
             "versions": pa.string(),  # JSON
         }
     ),

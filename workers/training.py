@@ -159,8 +159,8 @@ def train(
 ) -> Iterator[Progress]:
     """Train a network in place and yield its progress after every epoch.
 
-    Metrics: train_loss, val_loss, val_accuracy, lr (at the epoch's end), epoch_s, train_s (in
-    all). Validation is of the moving average where there is one; at the last progress `model`
+    Metrics: train_loss, val_loss, val_accuracy, lr (at the epoch's end), epoch_s.
+    Validation is of the moving average where there is one; at the last progress `model`
     itself holds it. A state of the last epoch gives that progress again.
 
     Args:
@@ -195,7 +195,6 @@ def train(
             "val_accuracy": evaluation.accuracy,
             "lr": learning_rate(recipe, run.epoch),
             "epoch_s": epoch_s,
-            "train_s": run.metrics.get("train_s", 0.0) + epoch_s,
         }
         yield run.progress()
 
@@ -205,7 +204,7 @@ def finish(
 ) -> Iterator[Progress]:
     """Train an architecture from scratch; the last progress carries it (`protocol.Finish`).
 
-    The candidate has val_accuracy, val_loss and train_s, its predictions on validation, and its
+    The candidate has val_accuracy and val_loss, its predictions on validation, and its
     weights (their moving average where the recipe has one).
 
     Raises:
@@ -243,7 +242,7 @@ def _candidate(
     evaluation = evaluate(network, data.val.to(problem.device), data)
     return Candidate(
         architecture,
-        metrics={name: metrics[name] for name in ("val_accuracy", "val_loss", "train_s")},
+        metrics={name: metrics[name] for name in ("val_accuracy", "val_loss")},
         predictions={"val": evaluation.predictions_N},
         weights=_copied(network.state_dict()),
     )
