@@ -25,10 +25,11 @@ from torchvision.ops import StochasticDepth
 
 from search_spaces.base import Architecture
 from workers import schedules
-from workers.augment import Augmentation, augmented, normalise
+from workers.augment import Augmentation, augmented
 from workers.batches import batches, generator, num_batches
 from workers.datasets import Data, Split
 from workers.distillation import Teacher, distillation_loss, load_teacher, teacher_logits
+from workers.evaluation import Evaluation, evaluate
 from workers.optimizers import RMSpropTF, decay_groups
 from workers.protocol import Candidate, Problem, Progress, State, seeded
 from workers.ranks import average_buffers, average_gradients, average_tensors, place
@@ -98,40 +99,6 @@ class Recipe:
                 raise ValueError(f"{name}: {getattr(self, name)} is outside [0, 1)")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs: {self.warmup_epochs} leaves none of {self.epochs}")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean cross-entropy, accuracy in [0, 1], and the predicted classes (int16, on the CPU)."""
-
-    loss: float
-    accuracy: float
-    predictions_N: torch.Tensor
-
-
-def evaluate(model: nn.Module, split: Split, data: Data, *, batch_size: int = 512) -> Evaluation:
-    """Return loss, accuracy and predictions of a network on a split of `data`.
-
-    The model is in evaluation mode meanwhile; its modules' modes are restored.
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    device = next(model.parameters()).device
-    loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    predictions = []
-    with torch.inference_mode():
-        for index_B in torch.split(torch.arange(len(split)), batch_size):
-            images_BCHW, labels_B = (tensor.to(device) for tensor in split.batch(index_B))
-            x_BCHW = normalise(images_BCHW, data.mean, data.std)
-            logits_BK = model(x_BCHW.contiguous(memory_format=torch.channels_last)).float()
-            classes_B = logits_BK.argmax(1)
-            loss += functional.cross_entropy(logits_BK, labels_B, reduction="sum")
-            correct += (classes_B == labels_B).sum()
-            predictions.append(classes_B.to(torch.int16))
-    for module, training in modes.items():
-        module.training = training
-    predictions_N = torch.cat(predictions).cpu()
-    return Evaluation(loss.item() / len(split), correct.item() / len(split), predictions_N)
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:
