@@ -25,7 +25,7 @@ from orchestrator.compare import compare as compare_studies
 from orchestrator.compare import front_json
 from orchestrator.config import InputError, StudyConfig, load_config, ready_studies, study_schema
 from orchestrator.export import export_candidate
-from orchestrator.loading import load
+from orchestrator.loading import Study, load
 from orchestrator.plan import checked, plan_lines
 from orchestrator.results import ResultsError
 from orchestrator.study import RunError, run_study
@@ -50,6 +50,7 @@ BAD_INPUT = (
     DamagedError,
     FileNotFoundError,
 )
+PIPE_WIDTH = 200  # of tables that go to a file or another program
 LONGEST_LINE = 400  # of an error that some library makes up
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Settings = Annotated[
@@ -76,13 +77,14 @@ def run(
     config = checked(load_config(study, settings or ()))
     folder = _directory(config, directory)
     address = address or os.environ.get("RAY_ADDRESS")
-    if executor == "ray":
-        check_fits(config.resources, config.latency.resources, cluster_nodes(address))
-    if dry_run:
-        print_lines(plan_lines(config, folder))
-        return
     with _resumable(config, folder, executor):
-        _run(config, folder, executor, address)
+        if executor == "ray":
+            check_fits(config.resources, config.latency.resources, cluster_nodes(address))
+        if dry_run:
+            print_lines(plan_lines(config, folder))
+        else:
+            _run(config, folder, executor, address)
+    _print_front([row for row in front_json(load(folder))["candidates"] if row["on_front"]])
 
 
 @app.command()
@@ -97,7 +99,9 @@ def list_studies(
     as_json: AsJson = False,
 ) -> None:
     """List the ready studies, and the studies in a folder."""
-    found = [load(str(path.parent)) for path in sorted(Path(directory).glob("*/study.yaml"))]
+    found = [
+        study for path in sorted(Path(directory).glob("*/study.yaml")) if (study := _listed(path))
+    ]
     rows = [
         {
             "directory": study.directory,
@@ -126,9 +130,7 @@ def front(
     if as_json:
         print_json(found)
         return
-    shown = ("id", "on_front", "val_accuracy", "test_accuracy", "latency_ms")
-    more = ("latency_measured_ms", "macs", "num_params", "nfr")
-    print_rows([{key: row[key] for key in (*shown, *more)} for row in found["candidates"]])
+    _print_front(found["candidates"])
 
 
 @app.command()
@@ -195,7 +197,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         table.add_column(key.replace("_", " "), justify="right" if number else "left")
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row.values()))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def _run(config: StudyConfig, folder: str, executor: str, address: str | None) -> None:
@@ -206,6 +208,7 @@ def _run(config: StudyConfig, folder: str, executor: str, address: str | None) -
         return
     with _noise_to(folder), View(console) as view:
         cluster = RayCluster(config.resources, address)
+        signal.signal(signal.SIGTERM, _interrupt)  # Ray took it over
         try:
             run_study(config, folder, cluster, view)
         finally:
@@ -275,11 +278,25 @@ def _noise_to(folder: str) -> Iterator[None]:
             os.close(original)
 
 
-def _loaded(directory: str) -> Any:
+def _loaded(directory: str) -> Study:
     study = load(directory)
     for line in study.damaged:
         sys.stderr.write(f"warning: {line}\n")
     return study
+
+
+def _listed(path: Path) -> Study | None:
+    try:
+        return load(str(path.parent))
+    except ResultsError as error:
+        sys.stderr.write(f"warning: {_one_line(error)}\n")
+        return None
+
+
+def _print_front(candidates: list[dict[str, Any]]) -> None:
+    shown = ("id", "on_front", "val_accuracy", "test_accuracy", "latency_ms")
+    more = ("latency_measured_ms", "macs", "num_params", "nfr")
+    print_rows([{key: row[key] for key in (*shown, *more)} for row in candidates])
 
 
 def _print_flips(flips: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from orchestrator.report import render
 from orchestrator.results import Record, Results
 from orchestrator.view import View
 from search_spaces.base import Block, SearchSpace
-from workers.datasets import to_arrays
+from workers.datasets import Data, to_arrays
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.executors.work import Row
@@ -329,7 +329,7 @@ def _run_trials(
 def _shared(run: Run, *, start: bool) -> dict[str, Any]:
     """Return what trials read, each value put into the object store once."""
     if "data" not in run.shared:
-        data = load_data(run.config.as_dict(), None)
+        data = _data(run.config)
         publish.labels(run.results, run.config, data)
         arrays = to_arrays(data)
         table = None if run.table is None else run.table.to_bytes()
@@ -341,6 +341,13 @@ def _shared(run: Run, *, start: bool) -> dict[str, Any]:
         state = from_bytes(run.storage.read_bytes(SUPERNET), run.storage.name(SUPERNET))
         run.shared["start"] = run.executor.share(as_arrays(state))
     return {**run.shared, "start": run.shared.get("start") if start else None}
+
+
+def _data(config: StudyConfig) -> Data:
+    try:
+        return load_data(config.as_dict(), None)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _probed(run: Run, blocks: Sequence[Block]) -> LatencyTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_EVERY_S = 10.0  # between lines about running trials, where nothing can be redrawn
-SHOWN = ("search_loss", "train_loss", "latency_ms", "search_latency_ms", "val_accuracy")
+SHOWN = ("search_loss", "train_loss", "latency_ms", "num_blocks", "val_accuracy")
 MOST_ROWS = 12
 
 
@@ -47,6 +47,8 @@ class View:
         self._running, self._ended = {}, {}
         there = f", {done} of them done before" if done else ""
         self.note(f"{name}: {detail}{there}" if detail else name)
+        if self._live is not None:
+            self._live.update(self._table())
 
     def note(self, text: str) -> None:
         """Say a line that stays."""
@@ -89,17 +91,18 @@ class View:
             self._printed = time.monotonic()
 
     def _table(self) -> Group:
-        table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-        table.add_column(self._stage or "trial")
-        table.add_column("step", justify="right")
-        for name in SHOWN:
-            table.add_column(name.replace("_", " "), justify="right")
         best = sorted(self._ended.values(), key=lambda row: -row.get("val_accuracy", 0.0))
-        room = MOST_ROWS - len(self._running)
-        for row in [*self._running.values(), *best[: max(room, 0)]]:
+        room = max(MOST_ROWS - len(self._running), 0)
+        rows = [*self._running.values(), *best[:room]]
+        shown = [name for name in SHOWN if any(name in row for row in rows)]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("trial", "step", *shown) if rows else ():
+            justify: Literal["left", "right"] = "left" if name == "trial" else "right"
+            table.add_column(name.replace("_", " "), justify=justify)
+        for row in rows:
             step = "failed" if "error" in row else f"{row.get('step', '')}/{row.get('steps', '')}"
             style = "dim" if "outcome" in row else None
-            values = (_number(row.get(name)) for name in SHOWN)
+            values = (_number(row.get(name)) for name in shown)
             table.add_row(str(row["trial"]), step, *values, style=style)
         elapsed = _duration(time.monotonic() - self._started)
         count = f" {self._done}/{self._total}" if self._total else ""
