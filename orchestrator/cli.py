@@ -147,7 +147,7 @@ def compare(
         print_json(found)
         return
     print_rows(found["studies"])
-    print_rows(found["dominance"])
+    _print_dominance(found["dominance"])
     _print_flips(found["flips"])
 
 
@@ -299,10 +299,19 @@ def _print_front(candidates: list[dict[str, Any]]) -> None:
     print_rows([{key: row[key] for key in (*shown, *more)} for row in candidates])
 
 
-def _print_flips(flips: dict[str, Any]) -> None:
-    names = flips["models"]
+def _print_dominance(pairs: list[dict[str, Any]]) -> None:
     rows = [
-        {"replaced": name, **dict(zip(names, rates, strict=True))}
+        {"network": f"{pair['directory']}/{name}", "dominates": beaten, "of": pair["other"]}
+        for pair in pairs
+        for name, beaten in pair["dominates"].items()
+    ]
+    print_rows(rows)
+
+
+def _print_flips(flips: dict[str, Any]) -> None:
+    names = [f"{Path(model['directory']).name}/{model['candidate']}" for model in flips["models"]]
+    rows = [
+        {"NFR, replaced by": name, **dict(zip(names, rates, strict=True))}
         for name, rates in zip(names, flips["nfr"], strict=True)
     ]
     print_rows(rows)
