@@ -7,6 +7,7 @@ again resumes it. Only the driver writes results, and only one driver may hold a
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -180,7 +181,12 @@ def search(run: Run) -> None:
     def end(trial: Trial, outcome: Mapping[str, Any]) -> None:
         publish.searched(run.results, run.config, run.space, run.table, trial, outcome)
 
+    budget = run.config.search.time_budget_s
+    deadline = None if budget is None else time.monotonic() + budget
     while batch := sweep.next_batch(run.config, _objectives(run, points)):
+        left_s = None if deadline is None else deadline - time.monotonic()
+        if left_s is not None and left_s <= 0:
+            break
         points += batch
         searched, lost = _searched(run)
         pending = [
@@ -191,7 +197,7 @@ def search(run: Run) -> None:
         if selected and not pending:
             continue
         run.view.stage("search", f"{len(points)} points", len(points), len(points) - len(pending))
-        failures |= _run_trials(run, pending, end, run.config.search.time_budget_s)
+        failures |= _run_trials(run, pending, end, left_s)
     if not run.results.candidates():
         reasons = "; ".join(sorted(set(failures.values()))) or "the time budget was too short"
         raise RunError(f"search: no trial ended with a candidate: {reasons}")
@@ -253,6 +259,7 @@ def report(run: Run) -> None:
     if not run.storage.exists(REPORT):
         run.view.stage("report")
         shared = _shared(run, start=False)
+        publish.tidy(run.storage)
         publish.front(run.results)
         publish.flips(run.results, run.config)
         publish.test_figures(run.results, run.config, run.executor, shared)
