@@ -232,6 +232,14 @@ def measured_latency(results: Results, config: StudyConfig, executor: Executor) 
         results.write_candidate({**record, **measured})
 
 
+def tidy(storage: Storage) -> None:
+    """Delete what ended trials left because a driver was killed; those that failed may go on."""
+    failed = {path.split("/")[1].removesuffix(".json") for path in storage.list("failures")}
+    for path in (*storage.list("outcomes"), *storage.list("checkpoints")):
+        if path.split("/")[1].rsplit("-", 1)[0] not in failed:
+            storage.delete(path)
+
+
 def _failure(trial: Trial) -> str:
     return f"failures/{trial.stage}-{trial.id}.json"
 

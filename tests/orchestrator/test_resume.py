@@ -1,0 +1,96 @@
+"""A study that was killed wherever it hurts ends up as one that was not."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from orchestrator import load
+from tests.orchestrator import tiny
+
+DEATHS = {
+    "measure": tiny.die_after("latency-partial.parquet"),
+    "amid the latency table": tiny.die_amid("latency.parquet"),
+    "pretrain": tiny.die_after("checkpoints/pretrain-"),
+    "before the supernet is kept": tiny.die_after("outcomes/pretrain-"),
+    "search": tiny.die_after("checkpoints/search-t000"),
+    "amid a candidate's row": tiny.die_amid("results/candidates/t000"),
+    "between a trial's row and its end": tiny.die_after("results/candidates/t000"),
+    "amid the second trial": tiny.die_after("checkpoints/search-t001"),
+    "select": tiny.die_after("selection.json"),
+    "finish": tiny.die_after("checkpoints/finish-"),
+    "before a finished row": tiny.die_after("results/history/finish-gpunet1"),
+    "amid the second network": tiny.die_after("checkpoints/finish-t000"),
+    "after a finished row": tiny.die_after("results/candidates/t000"),
+    "amid the front": tiny.die_after("results/candidates/gpunet1"),
+    "amid test figures": tiny.die_after("results/predictions/t000-test"),
+    "before the report": tiny.die_amid("report.html"),
+    "report": tiny.die_after("report.html"),
+    "amid MLflow": tiny.die_logging(3),
+}
+FINISHED = ("results/history/search-", "results/history/finish-", "supernet.pt", "latency.parquet")
+
+
+def same_as(done: Path, directory: Path) -> bool:
+    """Tell whether a study has the results of the uninterrupted one."""
+    assert tiny.rows(directory) == tiny.rows(done)
+    assert tiny.predictions(directory) == tiny.predictions(done)
+    history = load(str(directory)).history()
+    assert not history.duplicated(["trial", "stage", "step", "metric"]).any()
+    assert len(history) == len(load(str(done)).history())
+    names = [run.info.run_name for run in tiny.mlflow_runs(directory)]
+    assert sorted(names) == ["tiny", "tiny/gpunet1", "tiny/t000", "tiny/t001"]
+    return True
+
+
+def test_a_driver_killed_in_every_stage_repeats_nothing_that_had_ended(
+    runs: Path, done: Path, tmp_path: Path
+) -> None:
+    file, directory = tiny.write_study(tmp_path / "tiny.yaml"), runs / "killed"
+    log = tmp_path / "measured.txt"
+    always = [partial(tiny.measure_made_up, log), tiny.checkpoint_always]
+    kept: dict[str, int] = {}
+    for where, death in DEATHS.items():
+        ended = tiny.serial(file, directory, changes=[*always, death])
+        assert ended.code == -signal.SIGKILL, (where, ended.err)
+        load(str(directory))
+        now = tiny.files(directory)
+        changed = [path for path, when in kept.items() if now.get(path) != when]
+        assert changed == [], where
+        ours = {path: when for path, when in now.items() if path.startswith(FINISHED)}
+        kept |= {} if "row" in where else ours  # its history came before the row that counts
+    ended = tiny.serial(file, directory, changes=always)
+    assert (ended.code, ended.err) == (0, "")
+    assert same_as(done, directory)
+    measured = log.read_text().split()
+    assert sorted(measured) == sorted({block.key for block in tiny.blocks()})
+    left = {path.split("/")[0] for path in tiny.files(directory)}
+    assert left == {path.split("/")[0] for path in tiny.files(done)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_names_the_line_that_resumes(
+    study_file: Path, tmp_path: Path, number: int
+) -> None:
+    directory = tmp_path / "a folder"
+    change = tiny.die_after("checkpoints/pretrain-", number)
+    ended = tiny.serial(study_file, directory, changes=[change])
+    assert ended.code == 130
+    assert ended.err.count("\n") == 1
+    assert ended.line.startswith("paretoray: tiny: interrupted; resume with: ")
+    resumed = tiny.paretoray(*ended.resume, changes=[tiny.die_after("supernet.pt", number)])
+    assert resumed.code == 130
+    assert (directory / "supernet.pt").exists()
+
+
+def test_deleted_files_are_made_again(study_file: Path, done: Path, copy: Path) -> None:
+    for path in ("results/candidates/t001.parquet", "results/predictions/t000-val.parquet"):
+        (copy / path).unlink()
+    (copy / "models/gpunet1/weights.safetensors").unlink()
+    (copy / "latency.parquet").unlink()
+    ended = tiny.serial(study_file, copy)
+    assert (ended.code, ended.err) == (0, "")
+    assert same_as(done, copy)
