@@ -77,13 +77,15 @@ def run(
     config = checked(load_config(study, settings or ()))
     folder = _directory(config, directory)
     address = address or os.environ.get("RAY_ADDRESS")
-    with _resumable(config, folder, executor):
-        if executor == "ray":
-            check_fits(config.resources, config.latency.resources, cluster_nodes(address))
-        if dry_run:
-            print_lines(plan_lines(config, folder))
-        else:
-            _run(config, folder, executor, address)
+    if executor == "ray":
+        check_fits(config.resources, config.latency.asked, cluster_nodes(address))
+    if dry_run:
+        print_lines(plan_lines(config, folder))
+        return
+    where = " --executor serial" if executor == "serial" else ""
+    where += f" --address {address}" if address else ""
+    with _resumable(config, folder, where):
+        _run(config, folder, executor, address)
     _print_front([row for row in front_json(load(folder))["candidates"] if row["on_front"]])
 
 
@@ -230,12 +232,11 @@ def _is_shared(folder: str) -> bool:
 
 
 @contextmanager
-def _resumable(config: StudyConfig, folder: str, executor: str) -> Iterator[None]:
+def _resumable(config: StudyConfig, folder: str, where: str) -> Iterator[None]:
     """Name, for whatever stops a run, the line that resumes it."""
     signal.signal(signal.SIGTERM, _interrupt)
     quoted = shlex.quote(folder.rstrip("/"))
-    more = " --executor serial" if executor == "serial" else ""
-    resume = f"resume with: paretoray run {quoted}/study.yaml --dir {quoted}{more}"
+    resume = f"resume with: paretoray run {quoted}/study.yaml --dir {quoted}{where}"
     try:
         yield
     except KeyboardInterrupt:
@@ -246,9 +247,8 @@ def _resumable(config: StudyConfig, folder: str, executor: str) -> Iterator[None
         raise type(error)(f"{_one_line(error)}; {resume}") from error
     except Exception as error:
         # The serial executor is for debugging: its traceback is what was asked for.
-        text = "".join(traceback.format_exception(error))
-        if executor == "serial":
-            sys.stderr.write(text)
+        if "serial" in where:
+            sys.stderr.write("".join(traceback.format_exception(error)))
         raise RunError(f"{type(error).__name__}: {_one_line(error)}; {resume}") from error
 
 

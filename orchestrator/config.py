@@ -70,6 +70,11 @@ class Latency:
         if self.threads < 1:
             raise ValueError(f"threads: {self.threads} is below 1")
 
+    @property
+    def asked(self) -> dict[str, float]:
+        """What the probe asks of one node, in Ray's names."""
+        return self.resources or {"CPU": float(self.threads)}
+
 
 @dataclass(frozen=True)
 class Search:

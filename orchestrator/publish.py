@@ -221,9 +221,8 @@ def measured_latency(results: Results, config: StudyConfig, executor: Executor) 
     latency = config.latency
     records = [record for record in results.candidates() if record["stage"] == "finished"]
     probe = partial(network_timing, config.as_dict(), latency.backend, latency.threads)
-    asked = latency.resources or {"CPU": float(latency.threads)}
     architectures = [record["architecture"] for record in records]
-    timings = executor.map(probe, architectures, resources=asked)
+    timings = executor.map(probe, architectures, resources=latency.asked)
     for record, timing in zip(records, timings, strict=True):
         measured = {
             "latency_measured_ms": timing.median_us / 1e3,

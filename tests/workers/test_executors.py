@@ -125,7 +125,7 @@ def test_slots_count_whole_workers_on_single_nodes() -> None:
         (Resources(trial_workers=5), {}, r"resources\.trial_workers: 5 x 1 CPU"),
         (Resources(cpus_per_worker=4), {}, r"resources\.workers: 1 x 4 CPU .* holds 0"),
         (Resources(gpus_per_worker=0.5), {}, r"1 x 1 CPU, 0\.5 GPU"),
-        (Resources(), {"target_edge_cpu": 1.0}, r"latency\.resources: no node has 1 target"),
+        (Resources(), {"target_edge_cpu": 1.0}, r"latency: no node has the 1 target_edge_cpu"),
     ],
 )
 def test_what_can_never_run_is_refused(

@@ -85,19 +85,22 @@ def check_fits(
         ResourceError: names the key, what it asks for and what there is.
     """
     asked = resources.per_worker
-    has = " + ".join(_shown(node, asked) for node in nodes) or "no node"
     for key in ("workers", "trial_workers"):
         count, fit = getattr(resources, key), slots(asked, nodes)
         if count > fit:
             raise ResourceError(
                 f"resources.{key}: {count} x {_shown(asked, asked)} cannot run at once;"
-                f" the cluster holds {fit} (it has {has})"
+                f" the cluster holds {fit} (it has {_seen(nodes, asked)})"
             )
     if target and not slots(target, nodes):
         raise ResourceError(
-            f"latency.resources: no node has {_shown(target, target)}; start one with"
-            f" `ray start --resources` (the cluster has {has})"
+            f"latency: no node has the {_shown(target, target)} that latency.resources, or"
+            f" latency.threads, asks for (the cluster has {_seen(nodes, target)})"
         )
+
+
+def _seen(nodes: Sequence[Mapping[str, float]], kinds: Mapping[str, float]) -> str:
+    return " + ".join(_shown(node, kinds) for node in nodes) or "no node"
 
 
 def _shown(resources: Mapping[str, float], kinds: Mapping[str, float]) -> str:
