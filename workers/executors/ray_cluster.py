@@ -8,6 +8,7 @@ directory and reports where. A failure of the trial's own making (a NaN, say) en
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ Result = TypeVar("Result")
 
 # A trial that starts workers of its own holds none of what they need: its driver sits on the head.
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}
+CONNECT_TIMEOUT_S = 10
 COLLECTIVE_TIMEOUT_S = 120  # ranks that wait for a lost one give up after this
 
 ENVIRONMENT = {
@@ -150,6 +152,8 @@ def connect(address: str | None) -> bool:
     """
     if ray.is_initialized():
         return False
+    if address:
+        _knock(address)
     os.environ.update(ENVIRONMENT)
     # The nodes of a cluster know where their data are; local workers are told where ours are.
     told = ENVIRONMENT | ({} if address else {"PARETORAY_DATA": str(data_root())})
@@ -164,6 +168,17 @@ def connect(address: str | None) -> bool:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ClusterError(f"--address {address}: no Ray cluster there: {reason}") from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nobody listens: Ray would try for a quarter of an hour."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # "auto", say
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ClusterError(f"--address {address}: no Ray cluster there: {error}") from error
 
 
 def cluster_nodes(address: str | None) -> list[dict[str, float]]:
