@@ -54,10 +54,9 @@ def compare(seed: int, root: Path, extra: list[str]) -> tuple[float, float]:
     searched = run(root / f"prunet-{seed}", settings)
     found = searched.finished()
     table = f"latency.table={searched.directory}/latency.parquet"
-    spent = sum(record["wall_s"] for record in found)
-    spent += sum(r["wall_s"] for r in searched.records if r["stage"] == "searched")
-    each = statistics.mean(record["wall_s"] - record["search_wall_s"] for record in found)
-    many = max(len(found), round(spent / each))
+    took = searched.trial_seconds()
+    each = statistics.mean(seconds for (stage, _), seconds in took.items() if stage == "finish")
+    many = max(len(found), round(sum(took.values()) / each))
     arms = {}
     for name, count in (("equal networks", len(found)), ("equal compute", many)):
         method = f"method={{name: random, num_candidates: {count}, even_over_cost: true}}"

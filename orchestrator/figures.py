@@ -170,7 +170,8 @@ def latency_check(study: Study) -> go.Figure | None:
 def hypervolume_over_compute(study: Study) -> go.Figure | None:
     """Hypervolume of what was finished so far against the time that trials took.
 
-    All searches come before the first finished network; equal networks are trained once.
+    Pretraining and all searches come before the first finished network; equal networks are
+    trained once.
     """
     found = [record for record in study.records if record["preset"] is None]
     finished = {
@@ -178,15 +179,16 @@ def hypervolume_over_compute(study: Study) -> go.Figure | None:
         for record in sorted(found, key=lambda record: record["candidate"], reverse=True)
         if record["stage"] == "finished"
     }
-    if not finished or any(record["wall_s"] is None for record in found):
+    took = study.trial_seconds()
+    if not finished or not took:
         return None
     order = sorted(finished.values(), key=lambda record: record["candidate"])
-    spent = sum(_search_seconds(record) for record in found)
+    spent = sum(seconds for (stage, _), seconds in took.items() if stage != "finish")
     reference = reference_point(objectives(order))
     box = float(reference.prod()) or 1.0  # without any error, there is no volume either
     seconds, volumes = [spent], [0.0]
     for count, record in enumerate(order, 1):
-        seconds.append(seconds[-1] + record["wall_s"] - record["search_wall_s"])
+        seconds.append(seconds[-1] + took.get(("finish", record["candidate"]), 0.0))
         volumes.append(100 * hypervolume(objectives(order[:count]), reference) / box)
     figure = go.Figure()
     line = {"color": ACCENT, "width": 2.5, "shape": "hv"}
@@ -323,11 +325,6 @@ def _correction(record: Record) -> tuple[float | None, float | None]:
     params = record["params"]
     known = "phi" in params and "lambda" in params
     return (params["phi"], params["lambda"]) if known else (None, None)
-
-
-def _search_seconds(record: Record) -> float:
-    finished = record["stage"] == "finished"
-    return float(record["search_wall_s"] if finished else record["wall_s"])
 
 
 def _styled(figure: go.Figure, x: str, y: str, height: int = 420) -> go.Figure:

@@ -76,6 +76,14 @@ class Study:
         frame: pd.DataFrame = self.tables["history"].to_pandas()
         return frame
 
+    def trial_seconds(self) -> dict[tuple[str, str], float]:
+        """Return how long each trial took, by stage and trial; pretraining is one of them."""
+        return {
+            (row["stage"], row["trial"]): row["value"]
+            for row in self.tables["history"].to_pylist()
+            if row["metric"] == "trial_s"
+        }
+
     def predictions(self) -> pd.DataFrame:
         """Return (study, dataset, candidate, split, classes), one row per candidate and split."""
         frame: pd.DataFrame = self.tables["predictions"].to_pandas()

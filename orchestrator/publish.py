@@ -34,8 +34,9 @@ REPORTED = ("nfr", "positive_flip_rate", "nfr_reference", "test_accuracy")  # de
 def history(
     results: Results, config: StudyConfig, trial: Trial, outcome: Mapping[str, Any]
 ) -> None:
-    """Write a trial's numbers by step."""
-    steps = outcome["history"]
+    """Write a trial's numbers by step, and under its last step `trial_s`, the seconds it took."""
+    last = outcome["history"][-1]["step"]
+    steps = [*outcome["history"], {"step": last, "trial_s": outcome["seconds"]}]
     results.write_history(study=config.study, trial=trial.id, stage=trial.stage, steps=steps)
 
 
@@ -217,18 +218,21 @@ def test_figures(
 
 
 def measured_latency(results: Results, config: StudyConfig, executor: Executor) -> None:
-    """Measure the finished networks end to end, one after another, on the latency target."""
+    """Measure the finished networks end to end, one after another, on the latency target.
+
+    A target that is not the latency table's device measures nothing that could be compared.
+    """
     latency = config.latency
     records = [record for record in results.candidates() if record["stage"] == "finished"]
     probe = partial(network_timing, config.as_dict(), latency.backend, latency.threads)
     architectures = [record["architecture"] for record in records]
     timings = executor.map(probe, architectures, resources=latency.asked)
-    for record, timing in zip(records, timings, strict=True):
-        measured = {
-            "latency_measured_ms": timing.median_us / 1e3,
-            "latency_measured_iqr_ms": timing.iqr_us / 1e3,
-        }
-        results.write_candidate({**record, **measured})
+    for record, measured in zip(records, timings, strict=True):
+        predicted = (record["latency_device"], record["latency_backend"])
+        if predicted in ((None, None), (measured.device, latency.backend)):
+            record["latency_measured_ms"] = measured.timing.median_us / 1e3
+            record["latency_measured_iqr_ms"] = measured.timing.iqr_us / 1e3
+            results.write_candidate(record)
 
 
 def tidy(storage: Storage) -> None:

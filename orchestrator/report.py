@@ -150,8 +150,8 @@ def tiles(study: Study) -> list[tuple[str, str]]:
     no_worse = [n.speed_up for n in networks(study) if n.speed_up and (n.gain or 0) >= 0]
     if no_worse and max(no_worse) > 1:
         shown.append((f"{max(no_worse):.2f}×", "faster than hand-made, at no loss"))
-    seconds = [record["wall_s"] for record in study.records if record["wall_s"] is not None]
-    return [*shown, (_duration(sum(seconds)), "of trial time")] if seconds else shown
+    seconds = sum(study.trial_seconds().values())
+    return [*shown, (_duration(seconds), "of trial time")] if seconds else shown
 
 
 def _against(record: Record, baseline: Record | None) -> tuple[float | None, float | None]:

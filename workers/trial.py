@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from cost_models import COST_MODELS
-from cost_models.latency_probe import measure_module
+from cost_models.latency_probe import BACKENDS, measure_module
 from cost_models.latency_table import LatencyTable, Timing
 from search_spaces import SPACES
 from search_spaces.base import Architecture, SearchSpace
@@ -181,13 +181,22 @@ def test_predictions(
     return evaluation.accuracy, evaluation.predictions_N
 
 
+@dataclass(frozen=True)
+class NetworkTiming:
+    """The latency of a whole network, and the name of the device that it was measured on."""
+
+    device: str
+    timing: Timing
+
+
 def network_timing(
     study: Mapping[str, Any], backend: str, threads: int, architecture: Architecture
-) -> Timing:
+) -> NetworkTiming:
     """Return the latency of a whole network on this machine."""
     space = build_space(study)
     network = space.build(architecture).eval()
-    return measure_module(network, space.in_shape, backend=backend, threads=threads)
+    timing = measure_module(network, space.in_shape, backend=backend, threads=threads)
+    return NetworkTiming(BACKENDS[backend].device(), timing)
 
 
 def to_bytes(contents: Any) -> bytes:

@@ -52,7 +52,12 @@ def test_flips_agree_with_accuracies(study: Study) -> None:
 def test_tables_and_configuration_are_there(study: Study) -> None:
     assert study.name == "fabricated"
     assert study.config["method"]["name"] == "prunet"
-    assert set(study.history()["metric"]) == {"search_loss", "latency_ms", "num_blocks"}
+    assert set(study.history()["metric"]) == {
+        "search_loss",
+        "latency_ms",
+        "num_blocks",
+        "trial_s",
+    }
     assert set(study.predictions()["split"]) == {"val", "test"}
 
 
