@@ -104,6 +104,7 @@ class RayCluster:
         `shared` holds what `share` returned. Trials that do not end within the time budget are
         stopped.
         """
+        board = _Board()  # type: ignore[no-untyped-call]
         root, name = folder.rsplit("/", 1)
         workers = self.resources.trial_workers
         several = workers > 1
@@ -126,11 +127,14 @@ class RayCluster:
                 name=name,
                 storage_path=root,
                 failure_config=tune.FailureConfig(max_failures=self.resources.max_failures),
-                callbacks=[_Rows(on_row), TBXLoggerCallback()],  # type: ignore[no-untyped-call]
+                callbacks=[_Rows(on_row), board],
                 verbose=0,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            board.close()
 
     def train_sharded(
         self,
@@ -216,6 +220,15 @@ class _Rows(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         reason = "its process or node was lost more often than resources.max_failures allows"
         self.on_row({"trial": trial.config["trial"], "error": reason})
+
+
+class _Board(TBXLoggerCallback):
+    """TensorBoard files of each trial."""
+
+    def close(self) -> None:
+        """End the writers' threads, which outlive an interrupt and then complain."""
+        for writer in self._trial_writer.values():
+            writer.close()
 
 
 class _Forward(train.UserCallback):
