@@ -25,7 +25,7 @@ from orchestrator.config import InputError, StudyConfig
 from orchestrator.loading import load, stored_config
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.report import render
-from orchestrator.results import Record, Results
+from orchestrator.results import Record, Results, ResultsError
 from orchestrator.view import View
 from search_spaces.base import Block, SearchSpace
 from workers.datasets import Data, to_arrays
@@ -259,6 +259,9 @@ def report(run: Run) -> None:
     if not run.storage.exists(REPORT):
         run.view.stage("report")
         shared = _shared(run, start=False)
+        damaged = load(run.storage.root).damaged
+        if damaged:
+            raise ResultsError(damaged[0])
         publish.tidy(run.storage)
         publish.front(run.results)
         publish.flips(run.results, run.config)
@@ -368,9 +371,8 @@ def _probed(run: Run, blocks: Sequence[Block]) -> LatencyTable:
     count = -(-len(left) // BLOCKS_PER_PART)
     parts = [left[start::count] for start in range(count)]
     latency = run.config.latency
-    asked = latency.resources or {"CPU": float(latency.threads)}
     probe = partial(measure_blocks, backend=latency.backend, threads=latency.threads)
-    tables = run.executor.map(probe, parts, resources=asked)
+    tables = run.executor.map(probe, parts, resources=latency.asked)
     for part, table in zip(parts, tables, strict=True):
         known = table if known is None else _joined(known, table, run.storage)
         run.storage.write_bytes(PARTIAL_TABLE, known.to_bytes())
