@@ -49,6 +49,32 @@ def test_a_network_that_differs_is_refused(monkeypatch) -> None:
         checked_onnx(module, shape)
 
 
+def scaled(scale: float) -> nn.Module:
+    module = network()[0]
+    with torch.no_grad():
+        module.head.linear.weight *= scale
+    return module
+
+
+def test_large_outputs_may_differ_by_their_rounding() -> None:
+    shape = network()[1]
+    module = scaled(1e5)
+    session = open_session(checked_onnx(module, shape))
+    images_BCHW = torch.randn(5, *shape)
+    ours = session.run(["output"], {"input": images_BCHW.numpy()})[0]
+    with torch.inference_mode():
+        theirs = module.eval()(images_BCHW).numpy()
+    assert np.abs(ours - theirs).max() > 1e-4  # what an absolute bound would refuse
+
+
+def test_large_outputs_that_differ_are_refused(monkeypatch) -> None:
+    shape = network()[1]
+    wrong = to_onnx(scaled(1.001e5), shape, batch_size=None)
+    monkeypatch.setattr(onnx_export, "to_onnx", lambda *args, **kwargs: wrong)
+    with pytest.raises(ValueError, match="onnxruntime and torch differ by"):
+        checked_onnx(scaled(1e5), shape)
+
+
 def test_a_network_that_gives_nan_is_refused() -> None:
     module, shape = network()
     nn.init.constant_(module.head.linear.bias, float("nan"))
