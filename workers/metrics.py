@@ -1,4 +1,4 @@
-"""Figures of predictions: accuracy, flips between two models, confidence.
+"""Figures of predictions: flips between two models.
 
 Shapes: N samples, M models. Arrays are NumPy arrays or CPU tensors of class numbers.
 A flip is a sample on which two models disagree in being right (Yan et al., "Positive-Congruent
@@ -7,29 +7,14 @@ Training", CVPR 2021, section 3): negative if the reference is right and the tar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import stats
 
 Classes: TypeAlias = npt.NDArray[np.integer] | torch.Tensor
 Reals: TypeAlias = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval."""
-
-    low: float
-    high: float
-
-
-def accuracy(predictions_N: Classes, labels_N: Classes) -> float:
-    """Return the share of samples that are predicted right, in [0, 1]."""
-    return float(_right(predictions_N, labels_N).mean())
 
 
 def negative_flip_rate(reference_N: Classes, target_N: Classes, labels_N: Classes) -> float:
@@ -48,32 +33,6 @@ def negative_flip_matrix(predictions_MN: Classes, labels_N: Classes) -> Reals:
     right_MN = _right(predictions_MN, labels_N).astype(np.float64)
     matrix: Reals = right_MN @ (1.0 - right_MN).T / right_MN.shape[1]
     return matrix
-
-
-def bootstrap_interval(
-    outcomes_N: npt.ArrayLike, *, seed: int, level: float = 0.95, resamples: int = 1000
-) -> Interval:
-    """Return the percentile bootstrap interval of the mean of per-sample outcomes.
-
-    Args:
-        outcomes_N: one number a sample, such as 1 for right and 0 for wrong.
-        seed: determines the resamples.
-        level: confidence, in (0, 1).
-        resamples: number of resamples.
-    """
-    outcomes_N = np.asarray(outcomes_N, dtype=np.float64)
-    if np.ptp(outcomes_N) == 0:  # every resample is equal; SciPy would warn and return NaN
-        return Interval(float(outcomes_N[0]), float(outcomes_N[0]))
-    result = stats.bootstrap(
-        (outcomes_N,),
-        np.mean,
-        n_resamples=resamples,
-        batch=100,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return Interval(*map(float, result.confidence_interval))
 
 
 def _right(predictions: Classes, labels_N: Classes) -> npt.NDArray[np.bool_]:

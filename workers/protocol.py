@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
@@ -19,9 +19,6 @@ from workers.datasets import Data
 
 State = dict[str, Any]
 """Tensors, numbers, strings, lists and dicts only: it loads with `weights_only=True`."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -104,21 +101,6 @@ class Method:
     finish: Finish
     pretrain: Stage | None = None
     select: Callable[[Sequence[Mapping[str, Any]]], list[int]] | None = None
-
-
-class Executor(Protocol):
-    """Where work runs: this process, or a Ray cluster. Both have the same doors."""
-
-    def map(
-        self,
-        fn: Callable[..., Result],
-        items: Sequence[Item],
-        *,
-        setup: Callable[[Mapping[str, Any]], Any] | None = None,
-        shared: Mapping[str, Any] | None = None,
-    ) -> Iterator[Result]:
-        """Yield fn(item) in order; with `setup`, fn(setup(shared), item), set up once a process."""
-        ...
 
 
 def seeded(*parts: int | str) -> random.Random:
