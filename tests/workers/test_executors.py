@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
 from tests.workers.work import Task, count, double, prepare
-from workers.executors.ray_cluster import ClusterError, RayCluster, cluster_nodes
+from workers.executors import ray_cluster
+from workers.executors.ray_cluster import ClusterError, RayCluster, cluster_nodes, connect
 from workers.executors.serial import Serial
 from workers.executors.work import ResourceError, Resources, check_fits, slots
 
@@ -139,3 +141,52 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(ClusterError, match=r"--address 127\.0\.0\.1:1: no Ray cluster there"):
         cluster_nodes("127.0.0.1:1")
+
+
+def alive(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    found = [{"Alive": True, "Resources": node} for node in nodes]
+    monkeypatch.setattr("ray.nodes", lambda: [*found, {"Alive": False, "Resources": {"CPU": 99.0}}])
+
+
+HEAD = {"CPU": 0.0, "node:__internal_head__": 1.0}
+GPU = {"CPU": 8.0, "GPU": 1.0}
+
+
+def test_nodes_that_may_start_are_counted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive(monkeypatch, HEAD, {**GPU, "memory": 1e9}, {"target_edge_cpu": 1.0})
+    groups = [NodeGroupConfig(resources={"CPU": 8, "GPU": 1}, max_count=3, name="gpu")]
+    config = ClusterConfig(node_group_configs=groups)
+    monkeypatch.setattr(ray_cluster.state, "get_cluster_config", lambda: config)
+    # The one alive is of the group; the target joined by itself.
+    assert cluster_nodes(None) == [HEAD, {"target_edge_cpu": 1.0}, GPU, GPU, GPU]
+
+
+def test_a_group_without_bound_holds_what_a_study_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive(monkeypatch, HEAD)
+    groups = [NodeGroupConfig(resources={"CPU": 4}, max_count=-1)]
+    config = ClusterConfig(node_group_configs=groups)
+    monkeypatch.setattr(ray_cluster.state, "get_cluster_config", lambda: config)
+    check_fits(Resources(workers=64, cpus_per_worker=4), {}, cluster_nodes(None))
+    with pytest.raises(ResourceError, match="5 CPU"):
+        check_fits(Resources(cpus_per_worker=5), {}, cluster_nodes(None))
+
+
+def test_the_nodes_of_ray_up_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive(monkeypatch, HEAD)
+    monkeypatch.setattr(ray_cluster.state, "get_cluster_config", lambda: None)
+    monkeypatch.setattr(ray_cluster, "BOOTSTRAP_FILE", "/nowhere")
+    assert cluster_nodes(None) == [HEAD]
+    project = Path(__file__).parents[2]
+    monkeypatch.setattr(ray_cluster, "BOOTSTRAP_FILE", str(project / "cluster.yaml"))
+    assert slots(Resources(gpus_per_worker=1).per_worker, cluster_nodes(None)) == 8
+
+
+def test_a_local_start_that_fails_names_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: Any) -> None:
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", fail)
+    with pytest.raises(ClusterError, match=r"^Ray does not start here: no space left$"):
+        connect(None)

@@ -12,6 +12,8 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -22,6 +24,7 @@ from ray._private.state import state
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.tune.logger import TBXLoggerCallback
 from ray.util.queue import Empty, Queue
+from ruamel.yaml import YAML
 
 from workers.datasets import data_root
 from workers.executors.work import Resources, Row, Work, slots
@@ -30,7 +33,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # A trial that starts workers of its own holds none of what they need: its driver sits on the head.
-DRIVER_RESOURCES = {"node:__internal_head__": 0.001}
+HEAD = "node:__internal_head__"
+DRIVER_RESOURCES = {HEAD: 0.001}
+BOOTSTRAP_FILE = "~/ray_bootstrap_config.yaml"  # where `ray up` puts it
+MOST_NODES = 1000  # counted of one group: its bound may be none, or 2^31
 CONNECT_TIMEOUT_S = 10
 COLLECTIVE_TIMEOUT_S = 120  # ranks that wait for a lost one give up after this
 
@@ -170,7 +176,10 @@ def connect(address: str | None) -> bool:
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise ClusterError(f"--address {address}: no Ray cluster there: {reason}") from error
+        where = (
+            f"--address {address}: no Ray cluster there" if address else "Ray does not start here"
+        )
+        raise ClusterError(f"{where}: {reason}") from error
     return True
 
 
@@ -188,7 +197,7 @@ def _knock(address: str) -> None:
 def cluster_nodes(address: str | None) -> list[dict[str, float]]:
     """Return what each node of a cluster has; for a local one without starting it.
 
-    Nodes that an autoscaler may still add are counted, as one.
+    Where an autoscaler starts nodes, all that it may start are counted, alive or not.
 
     Raises:
         ClusterError: there is no cluster at the address.
@@ -197,9 +206,55 @@ def cluster_nodes(address: str | None) -> list[dict[str, float]]:
         return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
     connect(address)
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"] for node in alive]
-    most = state.get_max_resources_from_cluster_config()  # no public call tells this
-    return [*nodes, {kind: float(amount) for kind, amount in most.items()}] if most else nodes
+    return with_startable([node["Resources"] for node in alive], _node_groups())
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Equal nodes that an autoscaler may start: what each has, and how many (-1: any number)."""
+
+    resources: Mapping[str, float]
+    max_count: int
+
+
+def with_startable(
+    alive: Sequence[Mapping[str, float]], groups: Sequence[NodeGroup]
+) -> list[dict[str, float]]:
+    """Return every node that groups may have, and those alive that belong to no group."""
+    others = [dict(node) for node in alive if not any(_is_of(node, group) for group in groups)]
+    startable = [
+        {kind: float(amount) for kind, amount in group.resources.items()}
+        for group in groups
+        for _ in range(MOST_NODES if group.max_count < 0 else min(group.max_count, MOST_NODES))
+    ]
+    return others + startable
+
+
+def _is_of(node: Mapping[str, float], group: NodeGroup) -> bool:
+    if HEAD in node or not group.max_count:
+        return False
+    kinds = group.resources.keys() - {"memory", "object_store_memory"}  # these vary a little
+    return all(node.get(kind, 0) == group.resources[kind] for kind in kinds)
+
+
+def _node_groups() -> list[NodeGroup]:
+    """Return what the autoscaler may start; no public call tells this.
+
+    Autoscalers outside Ray report it to the cluster; `ray up` leaves a file on the head.
+    """
+    config = state.get_cluster_config()
+    if config is not None:
+        return [NodeGroup(dict(g.resources), g.max_count) for g in config.node_group_configs]
+    path = Path(BOOTSTRAP_FILE).expanduser()
+    if not path.is_file():
+        return []
+    found = YAML(typ="safe", pure=True).load(path.read_text())
+    most = found.get("max_workers", -1)
+    return [
+        NodeGroup(kind.get("resources", {}), kind.get("max_workers", most))
+        for name, kind in found["available_node_types"].items()
+        if name != found["head_node_type"]
+    ]
 
 
 class _Rows(tune.Callback):
