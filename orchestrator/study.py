@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from io import StringIO
 from typing import Any
 
-from filelock import FileLock, Timeout
-from ruamel.yaml import YAML
-
-from cost_models.latency_probe import measure as measure_blocks
 from cost_models.latency_table import LatencyTable
 from orchestrator import publish, sweep, tracking
 from orchestrator.config import InputError, StudyConfig
-from orchestrator.loading import load, stored_config
+from orchestrator.directory import adopt, claimed, next_attempt
+from orchestrator.latencies import block_latencies
+from orchestrator.loading import load
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.report import render
 from orchestrator.results import Record, Results, ResultsError
 from orchestrator.view import View
-from search_spaces.base import Block, SearchSpace
+from search_spaces.base import SearchSpace
 from workers.datasets import Data, to_arrays
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
@@ -45,12 +40,9 @@ from workers.trial import (
 )
 from workers.trial import run as run_trial
 
-TABLE = "latency.parquet"
-PARTIAL_TABLE = "latency-partial.parquet"
 SUPERNET = "supernet.pt"
 SELECTION = "selection.json"
 REPORT = "report.html"
-BLOCKS_PER_PART = 16  # of a latency table: what an interrupt can lose
 
 
 class RunError(RuntimeError):
@@ -97,7 +89,7 @@ def run_study(
         StorageError: a file cannot be written.
     """
     storage = Storage(directory)
-    with _claimed(storage):
+    with claimed(storage):
         storage.sweep()
         adopt(config, storage)
         space = build_space(config.as_dict())
@@ -108,31 +100,10 @@ def run_study(
             executor=executor,
             view=view,
             space=space,
-            attempt=_next_attempt(storage),
+            attempt=next_attempt(storage),
         )
         for stage in (measure, pretrain, search, select, finish, report):
             stage(run)
-
-
-def adopt(config: StudyConfig, storage: Storage) -> None:
-    """Write the study into a new directory, or make sure that it is the one there.
-
-    Raises:
-        InputError: the directory holds another study; names the differing keys.
-        ResultsError: the study there is damaged.
-    """
-    if not storage.exists("study.yaml"):
-        text, yaml = StringIO(), YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.dump(config.as_dict(), text)
-        storage.write_bytes("study.yaml", text.getvalue().encode())
-        return
-    differing = sorted(_differing(stored_config(storage), config.as_dict()))
-    if differing:
-        raise InputError(
-            f"{storage.root}: holds another study; differing keys: {', '.join(differing)};"
-            " choose another --dir"
-        )
 
 
 def measure(run: Run) -> None:
@@ -140,12 +111,7 @@ def measure(run: Run) -> None:
     if run.config.cost != "latency_ms":
         return
     blocks = list(run.space.all_blocks())
-    if not run.storage.exists(TABLE):
-        given = run.config.latency.table
-        table = _probed(run, blocks) if given is None else LatencyTable.read(given)
-        run.storage.write_bytes(TABLE, table.to_bytes())
-        run.storage.delete(PARTIAL_TABLE)
-    run.table = _table(run.storage, TABLE, blocks)
+    run.table = block_latencies(run.config.latency, run.storage, run.executor, run.view, blocks)
 
 
 def pretrain(run: Run) -> None:
@@ -360,47 +326,6 @@ def _data(config: StudyConfig) -> Data:
         raise InputError(str(error)) from error
 
 
-def _probed(run: Run, blocks: Sequence[Block]) -> LatencyTable:
-    """Measure blocks in parts, each kept as it comes, so that an interrupt loses one part."""
-    known = None
-    if run.storage.exists(PARTIAL_TABLE):
-        known = _table(run.storage, PARTIAL_TABLE)
-    left = [block for block in blocks if known is None or block.key not in known.entries]
-    run.view.stage("measure", f"{len(blocks)} blocks", len(blocks), len(blocks) - len(left))
-    # Every part mixes small and large blocks, as networks do.
-    count = -(-len(left) // BLOCKS_PER_PART)
-    parts = [left[start::count] for start in range(count)]
-    latency = run.config.latency
-    probe = partial(measure_blocks, backend=latency.backend, threads=latency.threads)
-    tables = run.executor.map(probe, parts, resources=latency.asked)
-    for part, table in zip(parts, tables, strict=True):
-        known = table if known is None else _joined(known, table, run.storage)
-        run.storage.write_bytes(PARTIAL_TABLE, known.to_bytes())
-        run.view.advance(len(part))
-    assert known is not None
-    return known
-
-
-def _table(storage: Storage, path: str, blocks: Sequence[Block] = ()) -> LatencyTable:
-    """Read a latency table, and make sure that it has these blocks."""
-    try:
-        table = LatencyTable.from_bytes(storage.read_bytes(path), path)
-        for block in blocks:
-            table.latency_us(block.key)
-    except ValueError as error:
-        name = storage.name(path)
-        raise DamagedError(f"{name}: {error}; delete it to have it made again") from error
-    return table
-
-
-def _joined(known: LatencyTable, measured: LatencyTable, storage: Storage) -> LatencyTable:
-    try:
-        return known.joined(measured)
-    except ValueError as error:
-        name = storage.name(PARTIAL_TABLE)
-        raise InputError(f"{name}: {error}; delete it to measure all blocks here") from error
-
-
 def _objectives(run: Run, points: Sequence[sweep.Point]) -> list[sweep.Objectives | None]:
     """Return, for each point, the least error among its candidates, with its cost.
 
@@ -443,45 +368,3 @@ def _is_finished(run: Run, record: Record) -> bool:
 
 def _trial_ids(points: Sequence[sweep.Point]) -> list[str]:
     return [f"t{index:03d}" for index in range(len(points))]
-
-
-def _differing(stored: Any, given: Any, path: str = "") -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(given, dict):
-        for key in sorted({*stored, *given}):
-            absent = object()
-            yield from _differing(
-                stored.get(key, absent), given.get(key, absent), f"{path}.{key}" if path else key
-            )
-    elif stored != given:
-        yield path
-
-
-@contextmanager
-def _claimed(storage: Storage) -> Iterator[None]:
-    """Hold a local directory for this driver alone; the system frees it if the driver dies."""
-    folder = storage.local_path()
-    if folder is None:
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"{storage.root}: another driver is running this study") from error
-    except OSError as error:
-        raise InputError(f"{storage.root}: cannot be written: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _next_attempt(storage: Storage) -> int:
-    try:
-        known = int(storage.read_bytes("attempt")) if storage.exists("attempt") else 0
-    except ValueError as error:
-        name = storage.name("attempt")
-        raise DamagedError(f"{name}: damaged; write the number of past runs there") from error
-    storage.write_bytes("attempt", str(known + 1).encode())
-    return known + 1

@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 import workers.trial
 from cost_models.latency_probe import BACKENDS
 from cost_models.latency_table import LatencyTable, Timing
-from orchestrator import cli, load, study
+from orchestrator import cli, latencies, load
 from orchestrator.tracking import EXPERIMENT, STUDY_ID, locate
 from search_spaces.base import Block
 from search_spaces.gpunet import GPUNet
@@ -154,7 +154,7 @@ def measure_made_up(log: Path) -> None:
             file.writelines(f"{block.key}\n" for block in measured)
         return made_up_table(measured)
 
-    study.measure_blocks = probe
+    latencies.measure = probe
 
 
 def measure_elsewhere() -> None:
@@ -163,7 +163,7 @@ def measure_elsewhere() -> None:
     def probe(measured: Sequence[Block], **settings: Any) -> LatencyTable:
         return dataclasses.replace(made_up_table(measured), device="another")
 
-    study.measure_blocks = probe
+    latencies.measure = probe
 
 
 def die_after(start: str, number: int = signal.SIGKILL) -> Change:
