@@ -24,8 +24,8 @@ from workers.datasets import DATASETS, data_root
 from workers.methods.prunet import Config
 from workers.methods.prunet.layer import MixedLayer
 from workers.methods.prunet.prunode import Masks, Prunode, first_masks, two_passes
-from workers.methods.prunet.run import Run
 from workers.methods.prunet.search import pretrain, search
+from workers.methods.prunet.supernet_training import SupernetTraining
 from workers.protocol import Problem, State
 
 BATCH = 64
@@ -96,7 +96,7 @@ def compare_memory(problem: Problem, config: Config) -> None:
     held = []
     for prunode in (True, False):
         settings = dataclasses.replace(config, prunode=prunode, block_pruning=False)
-        run = Run(dataclasses.replace(problem, data=few), settings, None)
+        run = SupernetTraining(dataclasses.replace(problem, data=few), settings, None)
         run.train_weights()
         held.append(run.metrics)
         print(

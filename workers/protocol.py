@@ -92,7 +92,9 @@ class Method:
     """A search method: its name, its settings and its functions.
 
     `select` picks, from the candidates' flat records (params and metrics), the indices of those
-    worth finishing; None means their Pareto front.
+    worth finishing; None means their Pareto front. `check` refuses, before anything runs, a study
+    that the method cannot search: it is given the space, the method's settings, those of every
+    point of the sweep, and the cost's name, and raises a ValueError that names the key.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Method:
     finish: Finish
     pretrain: Stage | None = None
     select: Callable[[Sequence[Mapping[str, Any]]], list[int]] | None = None
+    check: Callable[[SearchSpace, Any, Sequence[Any], str], None] | None = None
 
 
 def seeded(*parts: int | str) -> random.Random:

@@ -3,17 +3,19 @@ import io
 import math
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
 
 from tests.workers.methods.tiny import tiny_problem, tiny_space
-from workers.methods.prunet import Config
-from workers.methods.prunet.run import Run
+from workers.augment import Augmentation
+from workers.evaluation import evaluate
+from workers.methods.prunet import METHOD, Config
 from workers.methods.prunet.search import pretrain, search, select
+from workers.methods.prunet.supernet_training import SupernetTraining
 from workers.records import from_json
-from workers.training import evaluate
 
 CONFIG = Config(
     alpha=0.1,
@@ -53,13 +55,13 @@ def untimed(state):
     return {**state, "metrics": metrics}
 
 
-def arch_names(run: Run) -> set[str]:
+def arch_names(run: SupernetTraining) -> set[str]:
     arch = {id(parameter) for parameter in run.supernet.arch_parameters()}
     return {name for name, tensor in run.supernet.named_parameters() if id(tensor) in arch}
 
 
 def test_pretraining_leaves_the_architecture_alone(start):
-    run = Run(tiny_problem(), CONFIG, None)
+    run = SupernetTraining(tiny_problem(), CONFIG, None)
     fresh = run.state()
     assert start["structure"] == fresh["structure"]
     kept = {n for n, value in fresh["supernet"].items() if torch.equal(value, start["supernet"][n])}
@@ -119,7 +121,7 @@ def test_the_supernet_shrinks_to_one_network(start):
 def test_the_loss_is_equation_2(start):
     problem = tiny_problem(start=start)
     fixed = dataclasses.replace(CONFIG, arch_lr=1e-9, alpha=0.7, beta=0.6)
-    run = Run(problem, fixed, start)
+    run = SupernetTraining(problem, fixed, start)
     run.train_both()
     # One architecture step an epoch here (32 of 160 images), so means are the step's own values.
     term = 0.7 * math.log(1000 * run.metrics["latency_ms"]) ** 0.6
@@ -146,18 +148,18 @@ def test_the_candidate_is_a_network_that_works(start):
 def test_weights_and_architecture_never_see_the_same_images():
     problem = tiny_problem()
     problem.data.train.images_NCHW[:, 0, 0, 0] = torch.arange(160, dtype=torch.uint8)
-    run = Run(problem, CONFIG, None)
+    run = SupernetTraining(problem, CONFIG, None)
     parts = [
         set(part.images_NCHW[:, 0, 0, 0].tolist()) for part in (run.weight_part, run.arch_part)
     ]
     assert [len(part) for part in parts] == [128, 32]
     assert parts[0].isdisjoint(parts[1])
-    other = Run(dataclasses.replace(problem, seed=9), CONFIG, None)
+    other = SupernetTraining(dataclasses.replace(problem, seed=9), CONFIG, None)
     assert torch.equal(other.arch_part.images_NCHW, run.arch_part.images_NCHW)
 
 
 def test_steps_train_their_own_parameters_only(start):
-    run = Run(tiny_problem(), CONFIG, start)
+    run = SupernetTraining(tiny_problem(), CONFIG, start)
     before = run.state()["supernet"]
     names = arch_names(run)
     images, labels = run.arch_part.batch(torch.arange(16))
@@ -174,7 +176,7 @@ def test_steps_train_their_own_parameters_only(start):
 
 
 def test_optimisers_forget_what_is_gone(start):
-    run = Run(tiny_problem(), CONFIG, start)
+    run = SupernetTraining(tiny_problem(), CONFIG, start)
     run.train_both()
     for layer in run.supernet:
         layer.collapse()
@@ -214,6 +216,7 @@ def test_ranks_stay_together(tmp_path):
 @pytest.mark.parametrize(
     "switches",
     [
+        {"prunode": False, "threshold_initial": None},
         {"prunode": False, "num_widths": 1},
         {"block_pruning": False},
         {"layer_skipping": "off"},
@@ -250,6 +253,13 @@ def test_select_takes_the_lowest_loss_of_each_alpha_and_seed():
     assert select(records) == [1, 3, 4]
 
 
+def test_select_tells_mappings_apart():
+    flips = ({"flip": True}, {"flip": False}, {"flip": True})
+    losses = (2.0, 3.0, 1.0)
+    records = [{"augment": a, "search_loss": loss} for a, loss in zip(flips, losses, strict=True)]
+    assert select(records) == [1, 2]
+
+
 def test_files_spell_lambda_without_the_underscore():
     config = from_json(Config, {"alpha": 0.5, "lambda": 0.4, "layer_skipping": "off"})
     assert (config.alpha, config.lambda_, config.layer_skipping) == (0.5, 0.4, "off")
@@ -270,6 +280,49 @@ def test_files_spell_lambda_without_the_underscore():
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Config(**settings)
+
+
+def check(points=(), config=CONFIG, space=None, cost="latency_ms"):
+    points = [dataclasses.replace(config, **point) for point in points]
+    METHOD.check(space or tiny_problem().space, config, points, cost)
+
+
+def test_a_sweep_may_differ_in_what_the_search_alone_reads():
+    check(
+        [
+            {"alpha": 2.0, "beta": 0.5, "lambda_": 0.4, "phi": 1.0, "arch_lr": 0.2},
+            {"layer_skipping": "off", "threshold_initial": 0.1, "threshold_final": 0.6},
+            {"block_pruning": False},
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ({"warmup_epochs": 3}, "warmup_epochs: a point has 3, .* which has 2; allowed: 2"),
+        ({"epochs": 5}, "epochs: a point has 5"),
+        ({"weight_lr": 1.0}, "weight_lr: a point has 1.0"),
+        ({"augment": Augmentation(flip=True)}, "augment: a point has"),
+        ({"prunode": False}, "prunode: a point has False"),
+        ({"layer_skipping": "from_start"}, "layer_skipping: a point has from_start"),
+        ({"threshold_initial": 0.3}, "threshold_initial: 0.3 removes all .* up to 1/4"),
+    ],
+)
+def test_a_sweep_that_one_pretraining_cannot_serve_is_refused(point, message):
+    with pytest.raises(ValueError, match=message):
+        check([{}, point])
+
+
+def test_studies_that_prunet_cannot_search_are_refused():
+    with pytest.raises(ValueError, match=r"cost: prunet .* macs is not allowed: use latency_ms"):
+        check(cost="macs")
+    with pytest.raises(ValueError, match=r"threshold_initial: 0.2 removes all"):
+        check(config=dataclasses.replace(CONFIG, prunode=False))
+    check(config=Config(prunode=False))
+    other = SimpleNamespace(name="other")
+    with pytest.raises(ValueError, match="space: prunet searches gpunet; other is not allowed"):
+        check(space=other)
 
 
 def test_a_search_refuses_what_it_cannot_start_from(start):

@@ -203,5 +203,12 @@ def test_a_threshold_that_removes_everything_at_once_is_refused():
     make(threshold_initial=0.3, block_pruning=False)
 
 
+def test_the_first_threshold_is_the_papers_unless_layers_have_more_blocks():
+    assert Config().first_threshold(make().most_blocks) == 0.15
+    most = make(prunode=False).most_blocks
+    assert most > 6
+    assert Config().first_threshold(most) == 1 / most
+
+
 def _one_hot(size: int, index: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.tensor(index), size).float()

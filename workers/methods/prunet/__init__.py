@@ -8,12 +8,14 @@ architecture in turn against cross entropy + alpha ln(latency)^beta, and shrinks
 
 - `prunode`: widths inside a block, two at a time (section 3.2.1, Algorithm 1);
 - `supernet`: blocks of a layer, and whole layers (sections 3.2.2 and 3.2.3);
-- `run`: steps, epochs, optimisers; `search`: the stages; `config`: the settings.
+- `supernet_training`: steps, epochs, optimisers; `search`: the stages; `config`: the settings;
+- `checks`: what is refused before anything runs.
 
 Left out: the detection networks of section 4.2. Where the paper is silent or contradicts itself,
 the docstring of the place says what is read into it.
 """
 
+from workers.methods.prunet.checks import check
 from workers.methods.prunet.config import Config
 from workers.methods.prunet.search import pretrain, search, select
 from workers.protocol import Method
@@ -21,4 +23,4 @@ from workers.training import finish
 
 __all__ = ["METHOD", "Config"]
 
-METHOD = Method("prunet", Config, search, finish, pretrain, select)
+METHOD = Method("prunet", Config, search, finish, pretrain, select, check)

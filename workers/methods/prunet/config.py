@@ -9,6 +9,7 @@ from typing import Literal
 from workers.augment import Augmentation
 
 LayerSkipping = Literal["late", "from_start", "off"]
+PAPER_THRESHOLD = 0.15  # section A.2.1
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Config:
         weight_lr: first learning rate of the weights (RMSprop, cosine over warm-up and search).
         arch_lr: first learning rate of the architecture (Adam, cosine over the search).
         weight_decay: of the weights.
-        threshold_initial: probability below which blocks are removed, at the end of warm-up.
+        threshold_initial: probability below which blocks are removed, at the end of warm-up; None
+            means the paper's 0.15, or 1/N where a layer has N > 6 blocks (without Prunodes).
         threshold_final: the same at the end of the search; from 0.5 on, one block remains.
         prunode: search widths by Prunodes; otherwise every width is a block of its own.
         num_widths: widths per kind of block without Prunodes, evenly spaced; None means all.
@@ -51,7 +53,7 @@ class Config:
     weight_lr: float = 0.002
     arch_lr: float = 0.1
     weight_decay: float = 1e-5
-    threshold_initial: float = 0.15
+    threshold_initial: float | None = None
     threshold_final: float = 0.55
     prunode: bool = True
     num_widths: int | None = None
@@ -79,19 +81,35 @@ class Config:
         self._require("batch_size", self.batch_size >= 2, "2 or above, for batch norm")
         self._require("num_widths", self.num_widths is None or self.num_widths >= 1, "1 or above")
         self._require("arch_fraction", 0 < self.arch_fraction < 1, "between 0 and 1")
-        self._require("threshold_initial", 0 <= self.threshold_initial <= 1, "0 to 1")
-        final = self.threshold_final
-        self._require("threshold_final", max(0.5, self.threshold_initial) <= final < 1, "0.5 to 1")
+        initial, final = self.threshold_initial or 0.0, self.threshold_final
+        self._require("threshold_initial", 0 <= initial <= 1, "0 to 1")
+        self._require("threshold_final", max(0.5, initial) <= final < 1, "0.5 to 1")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
             key = name.rstrip("_")
             raise ValueError(f"{key}: {getattr(self, name)} is not allowed; allowed: {allowed}")
 
-    def threshold(self, epoch: int) -> float:
+    def first_threshold(self, most_blocks: int) -> float:
+        """Return the threshold at the end of warm-up, if a layer starts with so many blocks.
+
+        Raises:
+            ValueError: `threshold_initial` would remove blocks before they had a chance.
+        """
+        if self.threshold_initial is None:
+            return min(PAPER_THRESHOLD, 1 / most_blocks)
+        if self.block_pruning and self.threshold_initial > 1 / most_blocks:
+            raise ValueError(
+                f"threshold_initial: {self.threshold_initial} removes all blocks at once;"
+                f" allowed: up to 1/{most_blocks}, as a layer has {most_blocks} blocks"
+            )
+        return self.threshold_initial
+
+    def threshold(self, epoch: int, most_blocks: int) -> float:
         """Return the probability below which blocks go at the end of a search epoch (Eq. 6).
 
-        `epoch` counts from 1 to `epochs`, so that the last one has the final threshold.
+        `epoch` counts from 1 to `epochs`, so that the last one has the final threshold;
+        `most_blocks` is the number of blocks that the largest layer starts with.
         """
-        rise = (self.threshold_final - self.threshold_initial) * epoch / self.epochs
-        return self.threshold_initial + rise
+        initial = self.first_threshold(most_blocks)
+        return initial + (self.threshold_final - initial) * epoch / self.epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -11,11 +12,11 @@ import torch
 from torch import nn
 
 from workers.augment import normalise
+from workers.evaluation import evaluate
 from workers.methods.prunet.config import Config
-from workers.methods.prunet.run import Run, searchable
 from workers.methods.prunet.supernet import first_structure
+from workers.methods.prunet.supernet_training import SupernetTraining, searchable
 from workers.protocol import Candidate, Problem, Progress, State
-from workers.training import evaluate
 
 CALIBRATION_BATCHES = 16  # that give the inherited network's batch norms their statistics
 
@@ -29,7 +30,7 @@ def pretrain(problem: Problem, config: Config, state: State | None) -> Iterator[
         ValueError: the space is not `gpunet`, or the latency table is absent or does not serve.
         FloatingPointError: the loss is not finite any more.
     """
-    run = Run(problem, config, state)
+    run = SupernetTraining(problem, config, state)
     if run.epoch == config.warmup_epochs:  # it was stopped before its last progress was kept
         yield Progress(run.epoch, config.warmup_epochs, run.metrics, run.state)
     while run.epoch < config.warmup_epochs:
@@ -44,7 +45,7 @@ def search(problem: Problem, config: Config, state: State | None) -> Iterator[Pr
         ValueError: as `pretrain`; or `problem.start` is absent or from another supernet.
         FloatingPointError: the loss is not finite any more.
     """
-    run = Run(problem, config, state or _start(problem, config))
+    run = SupernetTraining(problem, config, state or _start(problem, config))
     if run.search_epoch == config.epochs:  # it was stopped before its last progress was kept
         yield Progress(config.epochs, config.epochs, run.metrics, run.state, (_candidate(run),))
     while run.search_epoch < config.epochs:
@@ -60,9 +61,10 @@ def select(records: Sequence[Mapping[str, Any]]) -> list[int]:
     The paper's choice (section 4.1.1): the search's last loss costs nothing and ranks well.
     """
     names = {field.name for field in fields(Config)} - {"phi", "lambda_"} | {"seed"}
-    best: dict[tuple[Any, ...], int] = {}
+    best: dict[str, int] = {}
     for index, record in enumerate(records):
-        point = tuple((name, record[name]) for name in sorted(names) if name in record)
+        settings = {name: value for name, value in record.items() if name in names}
+        point = json.dumps(settings, sort_keys=True)  # values may be mappings or lists
         rival = best.setdefault(point, index)
         if record["search_loss"] < records[rival]["search_loss"]:
             best[point] = index
@@ -84,7 +86,7 @@ def _start(problem: Problem, config: Config) -> State:
     return problem.start
 
 
-def _candidate(run: Run) -> Candidate:
+def _candidate(run: SupernetTraining) -> Candidate:
     """Return what the search found, with the supernet's weights.
 
     The search loss is Eq. 2's for the network alone, on the architecture's part of the data.
@@ -110,7 +112,7 @@ def _candidate(run: Run) -> Candidate:
 
 
 @torch.no_grad()
-def _calibrate(network: nn.Module, run: Run) -> None:
+def _calibrate(network: nn.Module, run: SupernetTraining) -> None:
     """Give batch norms the statistics of the network alone; the supernet's were of mixes.
 
     Every rank sees the same images, and none is augmented, as in evaluation.

@@ -52,7 +52,8 @@ class Supernet(nn.Module):
         self.space = space
         self.config = config
         start = first_structure(space, config)
-        _check_threshold(start, config)
+        self.most_blocks = most_blocks(start)
+        config.first_threshold(self.most_blocks)  # refused now, not after an epoch
         outer = space.build(space.presets["min"])
         self.stem, self.head = outer.get_submodule("stem"), outer.get_submodule("head")
         branches = structure or start
@@ -186,6 +187,11 @@ def first_structure(space: GPUNet, config: Config) -> Structure:
     return {spec.name: list(_first_branches(spec, config)) for spec in space.specs}
 
 
+def most_blocks(structure: Structure) -> int:
+    """Return the number of branches of the largest layer."""
+    return max(map(len, structure.values()))
+
+
 def _first_branches(spec: LayerSpec, config: Config) -> Iterator[dict[str, Any]]:
     kinds = [
         {"kernel_size": size, "se": se}
@@ -209,15 +215,6 @@ def _widths(spec: LayerSpec, number: int | None) -> list[int]:
     if number is None or number >= len(every):
         return list(every)
     return [every[math.ceil((i + 1) * len(every) / number) - 1] for i in range(number)]
-
-
-def _check_threshold(structure: Structure, config: Config) -> None:
-    most = max(len(branches) for branches in structure.values())
-    if config.block_pruning and config.threshold_initial > 1 / most:
-        raise ValueError(
-            f"threshold_initial: {config.threshold_initial} removes all blocks at once;"
-            f" allowed: up to 1/{most}, as a layer has {most} blocks"
-        )
 
 
 def _key(option: Mapping[str, Any] | None) -> tuple[Any, ...]:

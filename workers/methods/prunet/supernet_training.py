@@ -19,6 +19,7 @@ from torch.nn import functional
 from search_spaces.base import SearchSpace
 from search_spaces.gpunet import GPUNet
 from workers.augment import augmented
+from workers.batches import batches, generator, num_batches
 from workers.datasets import Data, Split
 from workers.methods.prunet.config import Config
 from workers.methods.prunet.meter import StepMeter
@@ -26,10 +27,9 @@ from workers.methods.prunet.supernet import Supernet
 from workers.protocol import Problem, State, seeded
 from workers.ranks import average_gradients, average_tensors, place
 from workers.schedules import cosine
-from workers.training import batches, generator, num_batches
 
 
-class Run:
+class SupernetTraining:
     """A supernet, its optimisers, the epochs done (warm-up's and the search's together), figures.
 
     Args:
@@ -91,14 +91,15 @@ class Run:
     def prune(self) -> None:
         """Shrink the supernet at the end of a search epoch; the optimisers forget what is gone."""
         epoch, config = self.search_epoch, self.config
+        threshold = config.threshold(epoch, self.supernet.most_blocks)
         for layer in self.supernet:
             if config.block_pruning:
-                layer.prune(config.threshold(epoch), last=epoch == config.epochs)
+                layer.prune(threshold, last=epoch == config.epochs)
             if epoch == config.epochs:
                 layer.collapse()
         _follow(self.weight_optimizer, self.supernet.weight_parameters())
         _follow(self.arch_optimizer, self.supernet.arch_parameters())
-        self.metrics |= {"threshold": config.threshold(epoch), **self._sizes()}
+        self.metrics |= {"threshold": threshold, **self._sizes()}
 
     def _train(self, arch_steps: int) -> None:
         self.supernet.train()
