@@ -11,11 +11,15 @@ from pathlib import Path
 
 import torch
 import torchvision
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from search_spaces.base import SearchSpace
+from search_spaces.base import Architecture, SearchSpace
+
+ARCHITECTURE, WEIGHTS = "architecture.json", "weights.safetensors"  # of a finished candidate
+EXPECTED = f"expected the folder models/<candidate> of a study, with {ARCHITECTURE} and {WEIGHTS}"
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,37 @@ class Teacher:
         if self.resolution is not None and self.resolution < 1:
             raise ValueError(f"resolution: {self.resolution} is below 1")
 
+    @property
+    def folder(self) -> Path | None:
+        """The candidate's folder; None where `network` names a torchvision model."""
+        path = Path(self.network)
+        return path if "/" in self.network or path.is_dir() else None
+
+
+def check_teacher(teacher: Teacher, space: SearchSpace) -> None:
+    """Refuse a teacher that is not there or does not fit the space; no weights are loaded.
+
+    Raises:
+        ValueError: names `training.teacher.network`, what was given and what is expected.
+    """
+    if teacher.folder is not None:
+        _check_folder(teacher.folder, space)
+    else:
+        _check_published(teacher, space)
+
 
 def load_teacher(teacher: Teacher, space: SearchSpace) -> nn.Module:
     """Return the teacher's network, frozen and in evaluation mode.
 
     Raises:
-        FileNotFoundError: a candidate's folder lacks a file.
         ValueError: no such network, or its weights or classes do not fit the study.
     """
-    if "/" in teacher.network or Path(teacher.network).is_dir():
-        network = _candidate(Path(teacher.network), space)
-    elif teacher.network in torchvision.models.list_models(module=torchvision.models):
-        network = torchvision.models.get_model(teacher.network, weights="DEFAULT")
+    check_teacher(teacher, space)
+    if teacher.folder is not None:
+        network = space.build(_architecture(teacher.folder, space))
+        network.load_state_dict(load_file(teacher.folder / WEIGHTS))
     else:
-        raise ValueError(
-            f"teacher.network: {teacher.network!r} is neither a folder nor a torchvision"
-            " classifier such as 'efficientnet_b5'"
-        )
+        network = torchvision.models.get_model(teacher.network, weights="DEFAULT")
     network.eval().requires_grad_(False)
     _check_output(network, teacher, space)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -90,40 +108,74 @@ def distillation_loss(
     return divergence * temperature**2
 
 
-def _candidate(folder: Path, space: SearchSpace) -> nn.Module:
+def _check_folder(folder: Path, space: SearchSpace) -> None:
+    architecture = _architecture(folder, space)
     try:
-        architecture = json.loads((folder / "architecture.json").read_text())
-        weights = load_file(folder / "weights.safetensors")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"teacher.network: {folder} has no architecture.json and weights.safetensors; expected"
-            " the folder models/<candidate> of a study"
-        ) from error
-    network = space.build(architecture)
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise _refusal(f"{folder / WEIGHTS} cannot be read; {EXPECTED}") from error
+    with torch.device("meta"):
+        tensors = space.build(architecture).state_dict()
+    if found != {name: list(tensor.shape) for name, tensor in tensors.items()}:
+        raise _refusal(
+            f"the weights in {folder} do not fit space {space.name} with {space.num_classes}"
+            " classes; expected a candidate of the same space"
+        )
+
+
+def _architecture(folder: Path, space: SearchSpace) -> Architecture:
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"teacher.network: the weights in {folder} do not fit space {space.name} with"
-            f" {space.num_classes} classes; expected a candidate of the same space"
-        ) from error
-    return network
+        return space.canonical(json.loads((folder / ARCHITECTURE).read_text()))
+    except OSError as error:
+        raise _refusal(f"{folder / ARCHITECTURE} cannot be read; {EXPECTED}") from error
+    except ValueError as error:  # no JSON, or a network of another space
+        raise _refusal(f"{folder / ARCHITECTURE}: {error}") from error
+
+
+def _check_published(teacher: Teacher, space: SearchSpace) -> None:
+    name = teacher.network
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise _refusal(
+            f"{name!r} is neither a folder nor a torchvision classifier such as 'efficientnet_b5'"
+        )
+    meta = torchvision.models.get_model_weights(name).DEFAULT.meta
+    height, width = _image_size(teacher, space)
+    least = meta["min_size"]
+    if space.in_shape[0] != 3 or height < least[0] or width < least[1]:
+        raise _refusal(
+            f"{name!r} does not take images of {space.in_shape[0]} channels and {height} x {width}"
+            f" pixels; allowed: 3 channels, {least[0]} x {least[1]} or more"
+        )
+    _check_classes(len(meta["categories"]), teacher, space)
 
 
 def _check_output(network: nn.Module, teacher: Teacher, space: SearchSpace) -> None:
-    channels, *size = space.in_shape
-    if teacher.resolution is not None:
-        size = [teacher.resolution, teacher.resolution]
+    channels, (height, width) = space.in_shape[0], _image_size(teacher, space)
     try:
         with torch.no_grad():
-            found = network(torch.zeros(1, channels, *size)).shape[1]
-    except RuntimeError as error:
-        raise ValueError(
-            f"teacher.network: {teacher.network!r} does not take images of {channels} channels"
-            f" and {size[0]} x {size[1]} pixels"
+            found = network(torch.zeros(1, channels, height, width)).shape[1]
+    except (RuntimeError, AssertionError) as error:  # torchvision's transformers assert
+        raise _refusal(
+            f"{teacher.network!r} does not take images of {channels} channels"
+            f" and {height} x {width} pixels"
         ) from error
+    _check_classes(found, teacher, space)
+
+
+def _check_classes(found: int, teacher: Teacher, space: SearchSpace) -> None:
     if found != space.num_classes:
-        raise ValueError(
-            f"teacher.network: {teacher.network!r} knows {found} classes; the data set has"
-            f" {space.num_classes}"
+        raise _refusal(
+            f"{teacher.network!r} knows {found} classes; the data set has {space.num_classes}"
         )
+
+
+def _image_size(teacher: Teacher, space: SearchSpace) -> tuple[int, int]:
+    if teacher.resolution is not None:
+        return teacher.resolution, teacher.resolution
+    _, height, width = space.in_shape
+    return height, width
+
+
+def _refusal(reason: str) -> ValueError:
+    return ValueError(f"training.teacher.network: {reason}")

@@ -109,3 +109,14 @@ class Method:
 def seeded(*parts: int | str) -> random.Random:
     """Return a random generator that depends on the parts alone, not on the process."""
     return random.Random("/".join(map(str, parts)))
+
+
+def copied(value: Any) -> Any:
+    """Return a state dict's values as copies on the CPU, tensors contiguous."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+    if isinstance(value, Mapping):
+        return {key: copied(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [copied(inner) for inner in value]
+    return value

@@ -8,8 +8,6 @@ Shapes: N samples of a split, B images of a batch, C channels, H x W pixels, S s
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,34 +19,19 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torchvision.ops import StochasticDepth
 
 from search_spaces.base import Architecture
 from workers import schedules
 from workers.augment import Augmentation, augmented
+from workers.averages import MovingAverage
 from workers.batches import batches, generator, num_batches
 from workers.datasets import Data, Split
 from workers.distillation import Teacher, distillation_loss, load_teacher, teacher_logits
-from workers.evaluation import Evaluation, evaluate
+from workers.drop_rates import set_drop_rates
+from workers.evaluation import evaluate
 from workers.optimizers import RMSpropTF, decay_groups
-from workers.protocol import Candidate, Problem, Progress, State, seeded
+from workers.protocol import Candidate, Problem, Progress, State, copied, seeded
 from workers.ranks import average_buffers, average_gradients, average_tensors, place
-
-__all__ = [  # with what methods that train networks of their own need beside
-    "Evaluation",
-    "RMSpropTF",
-    "Recipe",
-    "average_buffers",
-    "average_gradients",
-    "average_tensors",
-    "batches",
-    "evaluate",
-    "finish",
-    "generator",
-    "learning_rate",
-    "num_batches",
-    "train",
-]
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -60,8 +43,9 @@ class Recipe:
     `batch_size` is that of all ranks together. The learning rate climbs from `warmup_lr` to `lr`
     in `warmup_epochs`, then follows `schedule`; `exponential` multiplies it by `lr_decay_rate`
     every `lr_decay_epochs`. Weights decay, biases and norms do not. `ema_decay` > 0 delivers a
-    moving average of the weights. `drop_path` is the last residual block's probability of being
-    left out. `amp` computes in half precision, on a GPU only.
+    moving average of the weights. `drop_path` is the last block's probability of being left out;
+    it grows linearly over all blocks that expand and project, but those without a residual
+    connection stay. `amp` computes in half precision, on a GPU only.
     """
 
     epochs: int = 30
@@ -142,7 +126,7 @@ def train(
     Raises:
         FloatingPointError: the loss is not finite; names epoch and step.
     """
-    run = _Run(model, recipe, device, teacher)
+    run = _Training(model, recipe, device, teacher)
     if state is not None:
         run.restore(state)
     split, val = data.train.to(device), data.val.to(device)
@@ -211,11 +195,11 @@ def _candidate(
         architecture,
         metrics={name: metrics[name] for name in ("val_accuracy", "val_loss")},
         predictions={"val": evaluation.predictions_N},
-        weights=_copied(network.state_dict()),
+        weights=copied(network.state_dict()),
     )
 
 
-class _Run:
+class _Training:
     """A training under way: the network and all that a resumed run needs to go on with it."""
 
     def __init__(
@@ -227,11 +211,11 @@ class _Run:
     ) -> None:
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe, self.device, self.teacher = recipe, device, teacher
-        _set_drop_rates(model, drop_path=recipe.drop_path, dropout=recipe.dropout)
+        set_drop_rates(model, drop_path=recipe.drop_path, dropout=recipe.dropout)
         self.optimizer = _optimizer(model, recipe)
         self.amp = recipe.amp != "off" and device.type == "cuda"
         self.scaler = GradScaler(device.type, enabled=self.amp and recipe.amp == "fp16")
-        self.average = _Average(model, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = MovingAverage(model, recipe.ema_decay) if recipe.ema_decay else None
         self.epoch = 0
         self.metrics: dict[str, float] = {}
 
@@ -300,8 +284,8 @@ class _Run:
         return {
             "epoch": self.epoch,
             "metrics": dict(self.metrics),
-            "model": _copied(self.model.state_dict()),
-            "optimizer": _copied(self.optimizer.state_dict()),
+            "model": copied(self.model.state_dict()),
+            "optimizer": copied(self.optimizer.state_dict()),
             "scaler": dict(self.scaler.state_dict()),
             "average": None if self.average is None else self.average.state(),
         }
@@ -316,45 +300,6 @@ class _Run:
             self.average.restore(state["average"])
 
 
-class _Average:
-    """Exponential moving average of parameters and running statistics.
-
-    The decay is min(decay, (1 + n) / (10 + n)) at update n, as TensorFlow's `num_updates`, so that
-    short trainings are not held back by their start. torch's AveragedModel has a fixed one.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
-        self.decay, self.updates = decay, 0
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move towards the model's present values; counters are copied."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        self.updates += 1
-        averages, values = [], []
-        for average, value in zip(_tensors(self.model), _tensors(model), strict=True):
-            if average.is_floating_point():
-                averages.append(average)
-                values.append(value)
-            else:
-                average.copy_(value)
-        torch._foreach_lerp_(averages, values, 1 - decay)
-
-    def state(self) -> State:
-        """Return copies of everything that changes."""
-        return {"model": _copied(self.model.state_dict()), "updates": self.updates}
-
-    def restore(self, state: State) -> None:
-        """Go on from what `state` returned."""
-        self.model.load_state_dict(state["model"])
-        self.updates = state["updates"]
-
-
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    return itertools.chain(module.parameters(), module.buffers())
-
-
 def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     momentum = recipe.momentum
     kinds: Mapping[str, Callable[[Any], Optimizer]] = {
@@ -366,16 +311,6 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
         "adamw": lambda groups: AdamW(groups, recipe.lr, foreach=True),
     }
     return kinds[recipe.optimizer](decay_groups(model, recipe.weight_decay))
-
-
-def _set_drop_rates(model: nn.Module, *, drop_path: float, dropout: float) -> None:
-    """Set dropout, and drop path growing linearly with depth (Huang et al., 2016, Eq. 4)."""
-    paths = [module for module in model.modules() if isinstance(module, StochasticDepth)]
-    for number, module in enumerate(paths, start=1):
-        module.p = drop_path * number / len(paths)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = dropout
 
 
 def _mean_loss(losses: list[torch.Tensor], epoch: int) -> float:
@@ -394,14 +329,3 @@ def _mean_loss(losses: list[torch.Tensor], epoch: int) -> float:
                 " a smaller learning rate or a longer warm-up may help"
             )
     return float(sum(values) / len(values))
-
-
-def _copied(value: Any) -> Any:
-    """Return a state dict's values as copies on the CPU, tensors contiguous."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
-    if isinstance(value, Mapping):
-        return {key: _copied(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copied(inner) for inner in value]
-    return value

@@ -25,12 +25,13 @@ from cost_models.latency_table import LatencyTable, Timing
 from search_spaces import SPACES
 from search_spaces.base import Architecture, SearchSpace
 from workers.datasets import DATASETS, Data, data_root, from_arrays, proxy
+from workers.evaluation import evaluate
 from workers.executors.work import Row
 from workers.methods import METHODS
 from workers.protocol import Candidate, Method, Problem, Progress, State
 from workers.records import from_json
 from workers.storage import DamagedError, Storage
-from workers.training import Recipe, evaluate
+from workers.training import Recipe
 
 CHECKPOINT_EVERY_S = 20.0  # pretraining checkpoints every epoch, however short
 StageName = Literal["pretrain", "search", "finish"]

@@ -25,20 +25,17 @@ from torchvision.ops import StochasticDepth
 from search_spaces.gpunet import Config as SpaceConfig
 from search_spaces.gpunet import GPUNet
 from workers.augment import Augmentation
+from workers.batches import batches, num_batches
 from workers.datasets import DATASETS, Data, TensorSplit
-from workers.distillation import Teacher, distillation_loss, load_teacher
-from workers.optimizers import decay_groups
+from workers.distillation import Teacher, check_teacher, distillation_loss, load_teacher
+from workers.evaluation import evaluate
+from workers.optimizers import RMSpropTF, decay_groups
 from workers.protocol import Problem, Progress
+from workers.ranks import average_buffers, average_gradients
 from workers.training import (
     Recipe,
-    RMSpropTF,
-    average_buffers,
-    average_gradients,
-    batches,
-    evaluate,
     finish,
     learning_rate,
-    num_batches,
     train,
 )
 
@@ -142,7 +139,9 @@ def test_decoded_splits_come_in_the_same_order(tmp_path: Path) -> None:
                 picture = Image.new("RGB", (9, 9), (index, index, index))
                 picture.save(tmp_path / part / name / f"{index}.png")
     entry = DATASETS["image_folder"]
-    split = entry.load(entry.Config(str(tmp_path), 4, val_fraction=0.2), tmp_path).train
+    split = entry.load(
+        entry.Config(path=str(tmp_path), resolution=4, val_fraction=0.2), tmp_path
+    ).train
     resident = TensorSplit(*split.batch(torch.arange(len(split))))
     pairs = zip(
         batches(split, 4, seed=1, epoch=2), batches(resident, 4, seed=1, epoch=2), strict=True
@@ -368,12 +367,21 @@ def test_a_student_comes_near_its_teacher(few: Data, tmp_path: Path) -> None:
 def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'resnt18' is neither a folder nor a torchvision"):
         load_teacher(Teacher("resnt18"), SPACE)
-    with pytest.raises(FileNotFoundError, match=re.escape("has no architecture.json and weights")):
-        load_teacher(Teacher(str(tmp_path / "absent")), SPACE)
-    folder = teacher_folder(tmp_path / "teacher", network())
+    absent = Teacher(str(tmp_path / "absent"))
+    reason = re.escape("absent/architecture.json cannot be read; expected the folder models/")
+    with pytest.raises(ValueError, match=rf"training\.teacher\.network: .*{reason}"):
+        load_teacher(absent, SPACE)
+    folder = Path(teacher_folder(tmp_path / "teacher", network()))
+    check_teacher(Teacher(str(folder)), SPACE)
     other = GPUNet(SpaceConfig(preset="gpunet_8", num_classes=11))
     with pytest.raises(ValueError, match="do not fit space gpunet with 11 classes"):
-        load_teacher(Teacher(folder), other)
+        check_teacher(Teacher(str(folder)), other)
+    (folder / "weights.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"network: .*weights\.safetensors cannot be read"):
+        check_teacher(Teacher(str(folder)), SPACE)
+    (folder / "architecture.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"network: .*architecture\.json: .* is missing"):
+        check_teacher(Teacher(str(folder)), SPACE)
 
 
 def test_torchvision_teachers_must_fit_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,6 +394,8 @@ def test_torchvision_teachers_must_fit_the_data(monkeypatch: pytest.MonkeyPatch)
     colour = GPUNet(SpaceConfig(preset="gpunet_8", in_shape=(3, 64, 64)))
     with pytest.raises(ValueError, match="knows 1000 classes; the data set has 10"):
         load_teacher(Teacher("squeezenet1_1"), colour)
+    with pytest.raises(ValueError, match="not take images of 3 channels and 8 x 8 pixels; allowed"):
+        check_teacher(Teacher("squeezenet1_1", resolution=8), colour)
     thousand = GPUNet(SpaceConfig(preset="gpunet_8", in_shape=(3, 64, 64), num_classes=1000))
     assert load_teacher(Teacher("squeezenet1_1"), thousand) is made
 
