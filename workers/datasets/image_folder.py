@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from search_spaces.base import Shape
-from workers.datasets.base import Data, Dataset, require
+from workers.datasets.base import Data, Dataset, Holdout, require
 from workers.datasets.splits import SPLIT_SEED, stratified
 
 # Of ImageNet's training images, as every published network uses them.
@@ -26,7 +26,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Holdout):
     """Options of a folder of images.
 
     `path` is relative to the data folder, or absolute. The shorter side is resized to
@@ -43,9 +43,9 @@ class Config:
         """Refuse sizes and shares that cannot be."""
         if self.resolution < 1:
             raise ValueError(f"resolution: {self.resolution} is below 1")
-        for name in ("crop_pct", "val_fraction"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is outside (0, 1]")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(f"crop_pct: {self.crop_pct} is outside (0, 1]")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
