@@ -72,8 +72,9 @@ class Latency:
 
     @property
     def asked(self) -> dict[str, float]:
-        """What the probe asks of one node, in Ray's names."""
-        return self.resources or {"CPU": float(self.threads)}
+        """What the probe asks of one node, in Ray's names; Ray hides GPUs that nobody asks for."""
+        gpu = {"GPU": 1.0} if self.backend == "torch_cuda" else {}
+        return self.resources or {"CPU": float(self.threads), **gpu}
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,11 @@ class StudyConfig:
     reference: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names and costs that do not exist."""
+        """Refuse names and costs that do not exist, and seeds that no generator takes."""
+        if self.seed < 0:
+            raise ValueError(f"seed: {self.seed} is negative")
+        if self.sweep == ():
+            raise ValueError("sweep: the list is empty; a study without a sweep leaves it out")
         if not self.study or set(self.study) & set("/\\\0") or self.study.startswith("."):
             raise ValueError(f"study: {self.study!r} cannot be a folder's name")
         known = ["latency_ms", *COST_MODELS]
@@ -178,6 +183,19 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig:
         space=_written_out(config, "space"),
         dataset=_written_out(config, "dataset"),
     )
+
+
+def read_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `a.b=value` settings as a mapping.
+
+    Raises:
+        InputError: one of them has another form, or a number that is not finite.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _override(values, override)
+    _refuse_nan(values, ())
+    return values
 
 
 def ready_studies() -> list[str]:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cost_models.latency_table import LatencyTable
 from orchestrator import sweep
 from orchestrator.config import InputError, StudyConfig, nearest
+from orchestrator.latencies import TABLE
 from orchestrator.publish import reference_predictions
 from search_spaces.base import SearchSpace
+from workers.datasets.splits import draw_classes
+from workers.distillation import check_teacher
 from workers.methods import METHODS
+from workers.storage import Storage
 from workers.trial import build_space, fitted_space
 
+FITTED = ("in_shape", "num_classes")
+"""Options of a space that the data set decides."""
 
-def checked(config: StudyConfig) -> StudyConfig:
+
+def checked(config: StudyConfig, directory: str | None = None) -> StudyConfig:
     """Return the study as it will run, its space fitted to the data; nothing is started or written.
+
+    Relative folders and files become absolute. `directory` is the study's own: a latency table
+    that it holds already is not looked for again.
 
     Raises:
         InputError: names the key, what was given and what is allowed.
@@ -24,23 +37,23 @@ def checked(config: StudyConfig) -> StudyConfig:
     config.component("method")
     config.component("dataset")
     config.component("space")
-    config = dataclasses.replace(config, space=fitted_space(config.as_dict()))
-    try:
+    config = dataclasses.replace(config, space=_fitted_space(config))
+    with _named("space: "):
         space = build_space(config.as_dict())
-    except ValueError as error:
-        raise InputError(f"space: {error}") from error
-    sweep.check_sweep(config)
-    for preset in config.baselines:
-        if preset not in space.presets:
-            known = sorted(space.presets)
-            raise InputError(
-                f"baselines: {preset!r} is unknown{nearest(preset, known)}; allowed: {known}"
-            )
-    if config.latency.table is not None:
+    _check_method(config, space)
+    _check_baselines(config, space)
+    if config.proxy.classes is not None and config.proxy.classes < 1:
+        with _named(""):
+            draw_classes(space.num_classes, config.proxy.classes, config.seed)
+    if config.training.teacher is not None:
+        with _named(""):
+            check_teacher(config.training.teacher, space)
+    held = directory is not None and Storage(directory).exists(TABLE)
+    if config.latency.table is not None and not held:
         _check_table(config.latency.table, space)
     if config.reference is not None:
         reference_predictions(config)
-    return config
+    return _absolute(config)
 
 
 def plan_lines(config: StudyConfig, folder: str) -> list[str]:
@@ -65,6 +78,63 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
         f"finish     {config.training.epochs} epochs each; baselines: {list(config.baselines)}",
         f"report     {folder}/report.html, MLflow",
     ]
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Turn the refusal of a lower floor into one that names the key in the study's file."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(f"{key}{error}") from error
+
+
+def _fitted_space(config: StudyConfig) -> dict[str, Any]:
+    """Return the space with the shape and the classes of the data, which it may not contradict."""
+    free = {key: value for key, value in config.space.items() if key not in FITTED}
+    try:
+        fitted = fitted_space({**config.as_dict(), "space": free})
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    for key in FITTED:
+        given = config.space.get(key)
+        if given not in (None, fitted[key]):
+            raise InputError(
+                f"space.{key}: {given} contradicts data set {config.dataset['name']}, which has"
+                f" {fitted[key]}; leave it out"
+            )
+    return fitted
+
+
+def _check_method(config: StudyConfig, space: SearchSpace) -> None:
+    points = sweep.check_sweep(config)
+    method = METHODS[config.method["name"]]
+    if method.check is not None:
+        with _named(""):
+            method.check(space, config.component("method"), points, config.cost)
+
+
+def _check_baselines(config: StudyConfig, space: SearchSpace) -> None:
+    for preset in config.baselines:
+        if preset not in space.presets:
+            known = sorted(space.presets)
+            raise InputError(
+                f"baselines: {preset!r} is unknown{nearest(preset, known)}; allowed: {known}"
+            )
+
+
+def _absolute(config: StudyConfig) -> StudyConfig:
+    """Return the study as it can be resumed from any folder."""
+    latency, training, reference = config.latency, config.training, config.reference
+    if latency.table is not None:
+        latency = dataclasses.replace(latency, table=str(Path(latency.table).absolute()))
+    teacher = training.teacher
+    if teacher is not None and teacher.folder is not None:
+        teacher = dataclasses.replace(teacher, network=str(teacher.folder.absolute()))
+        training = dataclasses.replace(training, teacher=teacher)
+    if reference is not None and "://" not in reference:
+        reference = str(Path(reference).absolute())
+    return dataclasses.replace(config, latency=latency, training=training, reference=reference)
 
 
 def _check_table(path: str, space: SearchSpace) -> None:

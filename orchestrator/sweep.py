@@ -20,7 +20,7 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from orchestrator.config import InputError, StudyConfig
+from orchestrator.config import InputError, StudyConfig, nearest
 
 Point = dict[str, Any]
 Objectives = tuple[float, float]
@@ -60,23 +60,48 @@ def grid(config: StudyConfig) -> list[Point]:
     return points
 
 
-def check_sweep(config: StudyConfig) -> None:
-    """Refuse a sweep whose axes or values the method does not take.
+def check_sweep(config: StudyConfig) -> list[Any]:
+    """Return the method's settings at every point, or, for samplers, at the ends of every axis.
 
     Raises:
-        InputError: names the axis, what was given and what is allowed.
+        InputError: the method does not take an axis or a value, or the sampler never asks for a
+            given point; names the axis, what was given and what is allowed.
     """
-    for index, point in enumerate(config.search.points_to_evaluate):
-        _check_point(config, point, f"search.points_to_evaluate.{index}")
+    given = [
+        _settings(config, point, f"search.points_to_evaluate.{index}")
+        for index, point in enumerate(config.search.points_to_evaluate)
+    ]
     if config.search.sampler == "grid":
         for sweep in config.sweep if isinstance(config.sweep, tuple) else (config.sweep,):
             _check_lists(sweep)
-        for point in grid(config):
-            _check_point(config, point, "sweep")
-        return
-    for axis, distribution in _distributions(config).items():
-        for value in _extremes(distribution):
-            _check_point(config, {axis: value}, "sweep")
+        return given + [_settings(config, point, "sweep") for point in grid(config)]
+    distributions = _distributions(config)
+    for index, point in enumerate(config.search.points_to_evaluate):
+        _check_offered(point, distributions, f"search.points_to_evaluate.{index}")
+    return given + [
+        _settings(config, {axis: value}, "sweep")
+        for axis, distribution in distributions.items()
+        for value in _extremes(distribution)
+    ]
+
+
+def _check_offered(
+    point: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], where: str
+) -> None:
+    """Refuse a point that the sampler would change, or take in spite of the sweep."""
+    for axis, value in point.items():
+        if axis not in distributions:
+            known = sorted(distributions)
+            raise InputError(
+                f"{where}.{axis}: not swept{nearest(axis, known)}; axes of the sweep: {known}"
+            )
+        offered = {axis: distributions[axis]}
+        try:
+            optuna.trial.create_trial(params={axis: value}, distributions=offered, values=[0, 0])
+        except ValueError as error:
+            raise InputError(
+                f"{where}.{axis}: {value!r} is not in the sweep; allowed: {offered[axis]}"
+            ) from error
 
 
 def _check_lists(sweep: Mapping[str, Any]) -> None:
@@ -89,7 +114,7 @@ def _check_lists(sweep: Mapping[str, Any]) -> None:
             raise InputError(f"sweep.{axis}: the list is empty")
 
 
-def _check_point(config: StudyConfig, point: Mapping[str, Any], where: str) -> None:
+def _settings(config: StudyConfig, point: Mapping[str, Any], where: str) -> Any:
     settings = {axis: value for axis, value in point.items() if axis != "seed"}
     seed = point.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
@@ -97,7 +122,7 @@ def _check_point(config: StudyConfig, point: Mapping[str, Any], where: str) -> N
     if "name" in settings:
         raise InputError(f"{where}.name: the method cannot be swept; make a second study")
     try:
-        config.component("method", settings)
+        return config.component("method", settings)
     except InputError as error:
         raise InputError(str(error).replace("method.", f"{where}.", 1)) from error
 
@@ -142,6 +167,7 @@ def _distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
 
 def _distribution(axis: str, given: Any) -> BaseDistribution:
     if not isinstance(given, dict):
+        _check_lists({axis: given})
         return CategoricalDistribution(given if isinstance(given, list) else [given])
     unknown = sorted(set(given) - {"low", "high", "log", "step"})
     if unknown or not {"low", "high"} <= set(given):

@@ -6,8 +6,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from orchestrator.config import InputError, load_config, read_yaml, ready_studies, study_schema
+from orchestrator.config import (
+    InputError,
+    Latency,
+    load_config,
+    read_yaml,
+    ready_studies,
+    study_schema,
+)
 from orchestrator.plan import checked
+from tests.orchestrator import tiny
 
 STUDY = """
 study: small
@@ -43,6 +51,17 @@ BAD_SETTINGS = {
     "space.preset=gpunet_9": r"space\.preset: 'gpunet_9' is unknown; allowed: ",
     "dataset=digitz": r"dataset: 'digitz' is unknown; did you mean 'digits'\?",
     "dataset.name=3": r"dataset: expected a name",
+    "sweep=[]": r"sweep: the list is empty",
+    "seed=-1": r"seed: -1 is negative",
+    "space.num_classes=5": r"space\.num_classes: 5 contradicts data set digits, which has 10",
+    "space.in_shape=[3,32,32]": r"space\.in_shape: \[3, 32, 32\] contradicts .*\[1, 8, 8\]",
+    "proxy.classes=0.1": r"proxy\.classes: 0\.1 of 10 classes leaves 1; at least 10",
+    "dataset={name: image_folder, val_fraction: 1.0}": r"dataset\.val_fraction: 1\.0 is outside",
+    "training.teacher.network=nowhere/t000": r"training\.teacher\.network: .*nowhere/t000",
+    "training.teacher.network=resnet_none": r"training\.teacher\.network: 'resnet_none'",
+    "cost=macs": r"cost: prunet searches by latency; macs is not allowed",
+    "method.threshold_initial=0.3": r"threshold_initial: ",
+    "sweep.epochs=[1, 2]": r"epochs: a point has 1, but all points start from one pretraining",
     "sweep.alpha=[]": r"sweep\.alpha: the list is empty",
     "sweep.beto=[1]": r"sweep\.beto: unknown key; did you mean 'beta'\?",
     "sweep.alpha=[one]": r"sweep\.alpha: .*number",
@@ -120,3 +139,25 @@ def test_ready_studies_are_valid_and_obey_the_schema(name: str) -> None:
     path = Path(__file__).parents[2] / "orchestrator" / "studies" / f"{name}.yaml"
     jsonschema.validate(read_yaml(path), study_schema())
     assert config.study == name
+
+
+def test_files_and_folders_become_absolute_and_a_held_table_is_not_looked_for(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = tiny.made_up_table(tiny.blocks()).to_bytes()
+    Path("mine.parquet").write_bytes(table)
+    relative = load_config(study, ["latency.table=mine.parquet"])
+    config = checked(relative)
+    assert config.latency.table == str(tmp_path / "mine.parquet")
+    Path("mine.parquet").unlink()
+    with pytest.raises(InputError, match=r"latency\.table: mine\.parquet"):
+        checked(relative, str(tmp_path / "run"))
+    Path("run").mkdir()
+    Path("run/latency.parquet").write_bytes(table)
+    assert checked(relative, str(tmp_path / "run")) == config
+
+
+def test_a_probe_on_cuda_asks_for_a_gpu() -> None:
+    assert Latency(backend="torch_cuda", threads=2).asked == {"CPU": 2.0, "GPU": 1.0}
+    assert Latency(backend="torch_cuda", resources={"target": 1.0}).asked == {"target": 1.0}

@@ -79,8 +79,9 @@ def test_failed_points_are_told_as_failed() -> None:
     ("axis", "message"),
     [
         ({"low": 1}, "a range has low, high"),
-        ({"low": 2.0, "high": 1.0}, r"sweep\.alpha"),
-        ({"low": -1.0, "high": 1.0}, r"alpha.*negative|alpha"),
+        ({"low": 2.0, "high": 1.0}, r"sweep\.alpha: .*low.* high"),
+        ([], r"sweep\.alpha: the list is empty"),
+        ({"low": -1.0, "high": 1.0}, r"sweep\.alpha: -1\.0 is not allowed; allowed: 0 or above"),
     ],
 )
 def test_impossible_ranges_are_refused(axis: Any, message: str) -> None:
@@ -92,4 +93,24 @@ def test_impossible_ranges_are_refused(axis: Any, message: str) -> None:
 def test_a_list_of_grids_needs_the_grid() -> None:
     config = study(sweep=({"alpha": [1]},), search=Search(sampler="random", num_trials=2))
     with pytest.raises(InputError, match=r"a list of grids needs search\.sampler grid"):
+        sweep.check_sweep(config)
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ({"alpha": 3.0}, r"points_to_evaluate\.0\.alpha: 3\.0 is not in the sweep; .*high=2\.0"),
+        ({"lambda": 0.5}, r"points_to_evaluate\.0\.lambda: 0\.5 is not in the sweep; .*0\.4"),
+        ({"phi": 1.0}, r"points_to_evaluate\.0\.phi: not swept; axes of the sweep: .'alpha'"),
+    ],
+)
+@pytest.mark.parametrize("sampler", ["random", "optuna"])
+def test_points_that_a_sampler_never_asks_for_are_refused(
+    sampler: Any, point: dict[str, float], message: str
+) -> None:
+    config = study(
+        sweep={"alpha": {"low": 0.1, "high": 2.0}, "lambda": [0.4, 0.55]},
+        search=Search(sampler=sampler, num_trials=2, points_to_evaluate=(point,)),
+    )
+    with pytest.raises(InputError, match=message):
         sweep.check_sweep(config)

@@ -75,7 +75,7 @@ def proxy(
     """
     train, val = data.train, data.val
     if classes is not None and classes < 1:
-        kept = _draw_classes(data.num_classes, classes, seed)
+        kept = draw_classes(data.num_classes, classes, seed)
         train, val = _of_classes(train, kept), _of_classes(val, kept)
     if images is not None and images < 1:
         train = train.subset(stratified(train.labels_N, images, seed=seed)[0])
@@ -83,7 +83,12 @@ def proxy(
     return replace(data, train=train, val=val)
 
 
-def _draw_classes(num_classes: int, share: float, seed: int) -> torch.Tensor:
+def draw_classes(num_classes: int, share: float, seed: int) -> torch.Tensor:
+    """Return the classes that a proxy keeps, in random order.
+
+    Raises:
+        ValueError: fewer than 10 would be left.
+    """
     count = round(share * num_classes)
     if count < MIN_CLASSES:
         raise ValueError(
