@@ -23,9 +23,19 @@ from rich.table import Table
 
 from orchestrator.compare import compare as compare_studies
 from orchestrator.compare import front_json
-from orchestrator.config import InputError, StudyConfig, load_config, ready_studies, study_schema
+from orchestrator.config import (
+    InputError,
+    Latency,
+    StudyConfig,
+    load_config,
+    read_settings,
+    ready_studies,
+    study_schema,
+    validate,
+)
 from orchestrator.export import export_candidate
 from orchestrator.loading import Study, load
+from orchestrator.measuring import measure_space
 from orchestrator.plan import checked, plan_lines
 from orchestrator.results import ResultsError
 from orchestrator.study import RunError, run_study
@@ -87,6 +97,24 @@ def run(
     with _resumable(config, folder, where):
         _run(config, folder, executor, address)
     _print_front([row for row in front_json(load(folder))["candidates"] if row["on_front"]])
+
+
+@app.command()
+def measure(
+    space: Annotated[str, typer.Argument(help="A search space, such as gpunet.")],
+    out: Annotated[Path, typer.Option(help="The latency table; what it holds already is kept.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set an option: preset=gpunet_28.", metavar="K=V"),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="What runs the blocks.")] = Latency.backend,
+    threads: Annotated[int, typer.Option(help="That compute one call.")] = Latency.threads,
+) -> None:
+    """Measure every block of a space on this machine, for `latency.table`."""
+    latency = validate(Latency, {"backend": backend, "threads": threads}, "latency")
+    with View(Console(stderr=True)) as view:
+        measure_space(space, read_settings(settings or ()), latency, out, view)
+    print_lines([str(out)])
 
 
 @app.command()

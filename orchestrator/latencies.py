@@ -8,6 +8,7 @@ from functools import partial
 from cost_models.latency_probe import measure
 from cost_models.latency_table import LatencyTable
 from orchestrator.config import InputError, Latency
+from orchestrator.measuring import TableMismatchError, measured, missing
 from orchestrator.view import View
 from search_spaces.base import Block
 from workers.executors.ray_cluster import RayCluster
@@ -17,7 +18,6 @@ from workers.storage import DamagedError, Storage
 Executor = Serial | RayCluster
 TABLE = "latency.parquet"
 PARTIAL_TABLE = "latency-partial.parquet"
-BLOCKS_PER_PART = 16  # what an interrupt can lose
 
 
 def block_latencies(
@@ -42,23 +42,23 @@ def block_latencies(
 def _probed(
     latency: Latency, storage: Storage, executor: Executor, view: View, blocks: Sequence[Block]
 ) -> LatencyTable:
-    """Measure blocks in parts, each kept as it comes, so that an interrupt loses one part."""
     known = None
     if storage.exists(PARTIAL_TABLE):
         known = _table(storage, PARTIAL_TABLE)
-    left = [block for block in blocks if known is None or block.key not in known.entries]
-    view.stage("measure", f"{len(blocks)} blocks", len(blocks), len(blocks) - len(left))
-    # Every part mixes small and large blocks, as networks do.
-    count = -(-len(left) // BLOCKS_PER_PART)
-    parts = [left[start::count] for start in range(count)]
+    done = len(blocks) - len(missing(blocks, known))
+    view.stage("measure", f"{len(blocks)} blocks", len(blocks), done)
     probe = partial(measure, backend=latency.backend, threads=latency.threads)
-    tables = executor.map(probe, parts, resources=latency.asked)
-    for part, table in zip(parts, tables, strict=True):
-        known = table if known is None else _joined(known, table, storage)
-        storage.write_bytes(PARTIAL_TABLE, known.to_bytes())
-        view.advance(len(part))
-    assert known is not None
-    return known
+    try:
+        return measured(
+            blocks,
+            known,
+            lambda parts: executor.map(probe, parts, resources=latency.asked),
+            save=lambda table: storage.write_bytes(PARTIAL_TABLE, table.to_bytes()),
+            advance=view.advance,
+        )
+    except TableMismatchError as error:
+        name = storage.name(PARTIAL_TABLE)
+        raise InputError(f"{name}: {error}; delete it to measure all blocks here") from error
 
 
 def _table(storage: Storage, path: str, blocks: Sequence[Block] = ()) -> LatencyTable:
@@ -71,11 +71,3 @@ def _table(storage: Storage, path: str, blocks: Sequence[Block] = ()) -> Latency
         name = storage.name(path)
         raise DamagedError(f"{name}: {error}; delete it to have it made again") from error
     return table
-
-
-def _joined(known: LatencyTable, measured: LatencyTable, storage: Storage) -> LatencyTable:
-    try:
-        return known.joined(measured)
-    except ValueError as error:
-        name = storage.name(PARTIAL_TABLE)
-        raise InputError(f"{name}: {error}; delete it to measure all blocks here") from error

@@ -1,0 +1,89 @@
+"""A latency table of a whole space, resumed where it was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cost_models.latency_table import LatencyTable
+from orchestrator import measuring
+from orchestrator.config import InputError, Latency, validate
+from orchestrator.measuring import measure_space, measured
+from orchestrator.view import View
+from search_spaces.gpunet import GPUNet
+from tests.orchestrator import tiny
+
+SMALL = {"preset": "gpunet_8", "granularity": 64, "max_expand_ratio": 2}
+
+
+@pytest.fixture
+def view() -> View:
+    return View(Console(quiet=True))
+
+
+def test_the_command_measures_every_block_and_says_where(tmp_path: Path) -> None:
+    out = tmp_path / "table.parquet"
+    options = [f"--set={key}={value}" for key, value in SMALL.items()]
+    ended = tiny.paretoray("measure", "gpunet", "--out", out, "--backend=torch_cpu", *options)
+    assert (ended.code, ended.out) == (0, f"{out}\n"), ended.err
+    table = LatencyTable.read(out)
+    space = GPUNet(validate(GPUNet.Config, SMALL))
+    assert (table.backend, table.threads) == ("torch_cpu", 1)
+    assert table.network_ms(space.blocks(space.presets["max"])) > 0
+    assert set(table.entries) == {block.key for block in space.all_blocks()}
+
+
+def test_parts_are_kept_and_not_measured_again() -> None:
+    blocks = tiny.blocks()
+    kept: list[LatencyTable] = []
+    sizes: list[int] = []
+
+    def probe(parts: measuring.Parts) -> Iterator[LatencyTable]:
+        for part in parts:
+            if len(kept) == 2:
+                raise KeyboardInterrupt
+            yield tiny.made_up_table(part)
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(blocks, None, probe, save=kept.append, advance=sizes.append)
+    assert len(kept[-1].entries) == sum(sizes)
+    assert max(sizes) <= measuring.BLOCKS_PER_PART
+    left = measuring.missing(blocks, kept[-1])
+    assert len(left) == len(blocks) - sum(sizes)
+    seen: list[str] = []
+
+    def again(parts: measuring.Parts) -> Iterator[LatencyTable]:
+        for part in parts:
+            seen.extend(block.key for block in part)
+            yield tiny.made_up_table(part)
+
+    table = measured(blocks, kept[-1], again, save=kept.append, advance=sizes.append)
+    assert sorted(seen) == sorted(block.key for block in left)
+    assert set(table.entries) == {block.key for block in blocks}
+
+
+def test_a_table_measured_in_another_way_is_left_alone(tmp_path: Path, view: View) -> None:
+    out = tmp_path / "table.parquet"
+    out.write_bytes(tiny.made_up_table(tiny.blocks()).to_bytes())
+    before = out.read_bytes()
+    with pytest.raises(InputError, match="measured with threads 1, not 2; choose another --out"):
+        measure_space("gpunet", {"preset": "gpunet_8"}, Latency(threads=2), out, view)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("gpu_net", {}, r"SPACE: 'gpu_net' is unknown; did you mean 'gpunet'"),
+        ("gpunet", {"preset": "gpunet_9"}, r"space\.preset: 'gpunet_9' is unknown"),
+        ("gpunet", {"presett": "gpunet_8"}, r"space\.presett: unknown key"),
+    ],
+)
+def test_unknown_spaces_and_options_are_named(
+    name: str, options: dict[str, str], message: str, tmp_path: Path, view: View
+) -> None:
+    with pytest.raises(InputError, match=message):
+        measure_space(name, options, Latency(), tmp_path / "table.parquet", view)
