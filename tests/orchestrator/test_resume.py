@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator import load
 from tests.orchestrator import tiny
+from workers.storage import TEMPORARY_SUFFIX
 
 DEATHS = {
     "measure": tiny.die_after("latency-partial.parquet"),
@@ -68,6 +69,7 @@ def test_a_driver_killed_in_every_stage_repeats_nothing_that_had_ended(
     measured = log.read_text().split()
     assert sorted(measured) == sorted({block.key for block in tiny.blocks()})
     left = {path.split("/")[0] for path in tiny.files(directory)}
+    assert not list(directory.rglob(f"*{TEMPORARY_SUFFIX}"))
     assert left == {path.split("/")[0] for path in tiny.files(done)}
 
 
