@@ -95,7 +95,7 @@ def test_a_trial_that_diverges_leaves_the_others_alone(
     address: str, study_file: Path, done: Path, tmp_path: Path
 ) -> None:
     directory = pretrained(done, tmp_path / "study")
-    sweep = ("--set", "sweep={weight_lr: [0.002, 1e9]}")
+    sweep = ("--set", "sweep={alpha: [0.1, 1e39]}")
     command = ("run", study_file, "--dir", directory, "--address", address)
     ended = tiny.paretoray(*command, *sweep)
     assert (ended.code, ended.err) == (0, "")
@@ -111,7 +111,7 @@ def test_a_study_whose_trials_all_diverge_fails(
     address: str, study_file: Path, done: Path, tmp_path: Path
 ) -> None:
     directory = pretrained(done, tmp_path / "study")
-    sweep = ("--set", "sweep={weight_lr: [1e9]}")
+    sweep = ("--set", "sweep={alpha: [1e39]}")
     command = ("run", study_file, "--dir", directory, "--address", address)
     ended = tiny.paretoray(*command, *sweep)
     assert ended.code == 1
