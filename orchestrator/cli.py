@@ -84,8 +84,9 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or resume it, in its directory."""
-    config = checked(load_config(study, settings or ()))
+    config = load_config(study, settings or ())
     folder = _directory(config, directory)
+    config = checked(config, folder)
     address = address or os.environ.get("RAY_ADDRESS")
     if executor == "ray":
         check_fits(config.resources, config.latency.asked, cluster_nodes(address))
