@@ -40,7 +40,8 @@ from orchestrator.plan import checked, plan_lines
 from orchestrator.results import ResultsError
 from orchestrator.study import RunError, run_study
 from orchestrator.view import View
-from workers.executors.ray_cluster import ClusterError, RayCluster, cluster_nodes
+from workers.executors.connection import ClusterError, cluster_nodes
+from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.executors.work import ResourceError, check_fits
 from workers.storage import DamagedError, StorageError

@@ -37,7 +37,7 @@ def local_ray(short_tmp: Path) -> Iterator[None]:
     """A Ray of two CPUs in this process, which `RayCluster` finds and uses."""
     import ray  # here, so that only the tests that ask for it pay for it
 
-    from workers.executors.ray_cluster import ENVIRONMENT
+    from workers.executors.connection import ENVIRONMENT
 
     ray.init(
         num_cpus=2,

@@ -10,8 +10,9 @@ import pytest
 from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
 from tests.workers.work import Task, count, double, prepare
-from workers.executors import ray_cluster
-from workers.executors.ray_cluster import ClusterError, RayCluster, cluster_nodes, connect
+from workers.executors import connection
+from workers.executors.connection import ClusterError, cluster_nodes, connect
+from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.executors.work import ResourceError, Resources, check_fits, slots
 
@@ -157,7 +158,7 @@ def test_nodes_that_may_start_are_counted_one_by_one(monkeypatch: pytest.MonkeyP
     alive(monkeypatch, HEAD, {**GPU, "memory": 1e9}, {"target_edge_cpu": 1.0})
     groups = [NodeGroupConfig(resources={"CPU": 8, "GPU": 1}, max_count=3, name="gpu")]
     config = ClusterConfig(node_group_configs=groups)
-    monkeypatch.setattr(ray_cluster.state, "get_cluster_config", lambda: config)
+    monkeypatch.setattr(connection.state, "get_cluster_config", lambda: config)
     # The one alive is of the group; the target joined by itself.
     assert cluster_nodes(None) == [HEAD, {"target_edge_cpu": 1.0}, GPU, GPU, GPU]
 
@@ -166,7 +167,7 @@ def test_a_group_without_bound_holds_what_a_study_asks(monkeypatch: pytest.Monke
     alive(monkeypatch, HEAD)
     groups = [NodeGroupConfig(resources={"CPU": 4}, max_count=-1)]
     config = ClusterConfig(node_group_configs=groups)
-    monkeypatch.setattr(ray_cluster.state, "get_cluster_config", lambda: config)
+    monkeypatch.setattr(connection.state, "get_cluster_config", lambda: config)
     check_fits(Resources(workers=64, cpus_per_worker=4), {}, cluster_nodes(None))
     with pytest.raises(ResourceError, match="5 CPU"):
         check_fits(Resources(cpus_per_worker=5), {}, cluster_nodes(None))
@@ -174,11 +175,11 @@ def test_a_group_without_bound_holds_what_a_study_asks(monkeypatch: pytest.Monke
 
 def test_the_nodes_of_ray_up_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     alive(monkeypatch, HEAD)
-    monkeypatch.setattr(ray_cluster.state, "get_cluster_config", lambda: None)
-    monkeypatch.setattr(ray_cluster, "BOOTSTRAP_FILE", "/nowhere")
+    monkeypatch.setattr(connection.state, "get_cluster_config", lambda: None)
+    monkeypatch.setattr(connection, "BOOTSTRAP_FILE", "/nowhere")
     assert cluster_nodes(None) == [HEAD]
     project = Path(__file__).parents[2]
-    monkeypatch.setattr(ray_cluster, "BOOTSTRAP_FILE", str(project / "cluster.yaml"))
+    monkeypatch.setattr(connection, "BOOTSTRAP_FILE", str(project / "cluster.yaml"))
     assert slots(Resources(gpus_per_worker=1).per_worker, cluster_nodes(None)) == 8
 
 

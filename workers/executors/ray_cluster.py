@@ -7,49 +7,28 @@ directory and reports where. A failure of the trial's own making (a NaN, say) en
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 import torch
 import torch.distributed as dist
 from ray import train, tune
-from ray._private.state import state
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.tune.logger import TBXLoggerCallback
 from ray.util.queue import Empty, Queue
-from ruamel.yaml import YAML
 
-from workers.datasets import data_root
+from workers.executors.connection import HEAD, cluster_nodes, connect
 from workers.executors.work import Resources, Row, Work, slots
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # A trial that starts workers of its own holds none of what they need: its driver sits on the head.
-HEAD = "node:__internal_head__"
 DRIVER_RESOURCES = {HEAD: 0.001}
-BOOTSTRAP_FILE = "~/ray_bootstrap_config.yaml"  # where `ray up` puts it
-MOST_NODES = 1000  # counted of one group: its bound may be none, or 2^31
-CONNECT_TIMEOUT_S = 10
 COLLECTIVE_TIMEOUT_S = 120  # ranks that wait for a lost one give up after this
-
-ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report waits for this poll
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # TensorBoard's alone is put back
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C interrupts the study, not one experiment
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-
-
-class ClusterError(ValueError):
-    """The cluster cannot be reached, or cannot hold what a study asks for."""
 
 
 class RayCluster:
@@ -152,109 +131,6 @@ class RayCluster:
     ) -> None:
         """Train data-parallel on `resources.workers` workers; lost ones are replaced."""
         _train(work, trial, shared, self.resources, self.resources.workers, folder, on_row)
-
-
-def connect(address: str | None) -> bool:
-    """Connect to the cluster at an address, or start one on this machine; True if it was new.
-
-    Raises:
-        ClusterError: there is no cluster at the address.
-    """
-    if ray.is_initialized():
-        return False
-    if address:
-        _knock(address)
-    os.environ.update(ENVIRONMENT)
-    # The nodes of a cluster know where their data are; local workers are told where ours are.
-    told = ENVIRONMENT | ({} if address else {"PARETORAY_DATA": str(data_root())})
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            configure_logging=False,
-            runtime_env={"env_vars": told},
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        where = (
-            f"--address {address}: no Ray cluster there" if address else "Ray does not start here"
-        )
-        raise ClusterError(f"{where}: {reason}") from error
-    return True
-
-
-def _knock(address: str) -> None:
-    """Refuse an address where nobody listens: Ray would try for a quarter of an hour."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
-        return  # "auto", say
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise ClusterError(f"--address {address}: no Ray cluster there: {error}") from error
-
-
-def cluster_nodes(address: str | None) -> list[dict[str, float]]:
-    """Return what each node of a cluster has; for a local one without starting it.
-
-    Where an autoscaler starts nodes, all that it may start are counted, alive or not.
-
-    Raises:
-        ClusterError: there is no cluster at the address.
-    """
-    if address is None and not ray.is_initialized():
-        return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
-    connect(address)
-    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return with_startable([node["Resources"] for node in alive], _node_groups())
-
-
-@dataclass(frozen=True)
-class NodeGroup:
-    """Equal nodes that an autoscaler may start: what each has, and how many (-1: any number)."""
-
-    resources: Mapping[str, float]
-    max_count: int
-
-
-def with_startable(
-    alive: Sequence[Mapping[str, float]], groups: Sequence[NodeGroup]
-) -> list[dict[str, float]]:
-    """Return every node that groups may have, and those alive that belong to no group."""
-    others = [dict(node) for node in alive if not any(_is_of(node, group) for group in groups)]
-    startable = [
-        {kind: float(amount) for kind, amount in group.resources.items()}
-        for group in groups
-        for _ in range(MOST_NODES if group.max_count < 0 else min(group.max_count, MOST_NODES))
-    ]
-    return others + startable
-
-
-def _is_of(node: Mapping[str, float], group: NodeGroup) -> bool:
-    if HEAD in node or not group.max_count:
-        return False
-    kinds = group.resources.keys() - {"memory", "object_store_memory"}  # these vary a little
-    return all(node.get(kind, 0) == group.resources[kind] for kind in kinds)
-
-
-def _node_groups() -> list[NodeGroup]:
-    """Return what the autoscaler may start; no public call tells this.
-
-    Autoscalers outside Ray report it to the cluster; `ray up` leaves a file on the head.
-    """
-    config = state.get_cluster_config()
-    if config is not None:
-        return [NodeGroup(dict(g.resources), g.max_count) for g in config.node_group_configs]
-    path = Path(BOOTSTRAP_FILE).expanduser()
-    if not path.is_file():
-        return []
-    found = YAML(typ="safe", pure=True).load(path.read_text())
-    most = found.get("max_workers", -1)
-    return [
-        NodeGroup(kind.get("resources", {}), kind.get("max_workers", most))
-        for name, kind in found["available_node_types"].items()
-        if name != found["head_node_type"]
-    ]
 
 
 class _Rows(tune.Callback):
