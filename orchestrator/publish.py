@@ -25,7 +25,7 @@ from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.metrics import negative_flip_rate, positive_flip_rate
 from workers.storage import Storage
-from workers.trial import Trial, from_bytes, load_data, network_timing, test_predictions
+from workers.trial import Trial, from_bytes, load_data, network_timing, predict_test
 
 Executor = Serial | RayCluster
 REPORTED = ("nfr", "positive_flip_rate", "nfr_reference", "test_accuracy")  # depend on the front
@@ -200,7 +200,7 @@ def reference_predictions(config: StudyConfig) -> np.ndarray[Any, Any]:
     return predicted[name]
 
 
-def test_figures(
+def predict_front(
     results: Results, config: StudyConfig, executor: Executor, shared: Mapping[str, Any]
 ) -> None:
     """Predict the test split with the networks of the front (or with all, `report.test_all`)."""
@@ -210,8 +210,8 @@ def test_figures(
         if record["on_front"] or (config.report.test_all and record["stage"] == "finished")
     ]
     items = [(r["architecture"], _weights(results.storage, r["candidate"])) for r in chosen]
-    prepare = partial(_test_setup, config.as_dict())
-    outcomes = executor.map(test_predictions, items, setup=prepare, shared=shared)
+    prepare = partial(_prepared, config.as_dict())
+    outcomes = executor.map(predict_test, items, setup=prepare, shared=shared)
     for record, (accuracy, classes) in zip(chosen, outcomes, strict=True):
         _predictions(results, config, record["candidate"], {"test": classes})
         results.write_candidate({**record, "test_accuracy": accuracy})
@@ -300,5 +300,5 @@ def _predictions(
         )
 
 
-def _test_setup(study: Mapping[str, Any], shared: Mapping[str, Any]) -> tuple[Any, Any]:
+def _prepared(study: Mapping[str, Any], shared: Mapping[str, Any]) -> tuple[Any, Any]:
     return study, load_data(study, shared["data"])

@@ -231,7 +231,7 @@ def report(run: Run) -> None:
         publish.tidy(run.storage)
         publish.front(run.results)
         publish.flips(run.results, run.config)
-        publish.test_figures(run.results, run.config, run.executor, shared)
+        publish.predict_front(run.results, run.config, run.executor, shared)
         publish.measured_latency(run.results, run.config, run.executor)
         run.storage.write_bytes(REPORT, render(load(run.storage.root)).encode())
     run.view.note(f"report: {run.storage.root}/{REPORT}")

@@ -164,7 +164,7 @@ def cost_function(
     return lambda architecture: table.network_ms(space.blocks(architecture))
 
 
-def test_predictions(
+def predict_test(
     setup: tuple[Mapping[str, Any], Data], item: tuple[Architecture, Mapping[str, Any]]
 ) -> tuple[float, torch.Tensor]:
     """Return test accuracy and predicted classes of a finished network.
@@ -178,6 +178,8 @@ def test_predictions(
     reset_process(study["seed"], study["resources"]["cpus_per_worker"])
     network = build_space(study).build(architecture)
     network.load_state_dict(as_tensors(weights))
+    if study["resources"]["gpus_per_worker"] and torch.cuda.is_available():
+        network.cuda()
     evaluation = evaluate(network, data.test, data)
     return evaluation.accuracy, evaluation.predictions_N
 
