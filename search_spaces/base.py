@@ -18,7 +18,17 @@ from torch import nn
 Architecture = dict[str, Any]
 Shape = tuple[int, ...]
 LayerKind = Literal[
-    "conv", "linear", "norm", "activation", "pool", "add", "scale", "upsample", "flatten"
+    "conv",
+    "linear",
+    "norm",
+    "activation",
+    "avg_pool",
+    "max_pool",
+    "add",
+    "scale",
+    "upsample",
+    "pad",
+    "flatten",
 ]
 
 
@@ -81,6 +91,8 @@ class SearchSpace(Protocol):
     def canonical(self, architecture: Architecture) -> Architecture:
         """Return the architecture without inactive choices; equal networks become equal JSON.
 
+        The empty architecture is no network: it says that no path leads from input to output.
+
         Raises:
             ValueError: a choice is missing, unknown, or has an option that it does not offer.
         """
@@ -110,34 +122,47 @@ def digest(space: SearchSpace, architecture: Architecture) -> str:
 
 
 def sample(space: SearchSpace, rng: random.Random) -> Architecture:
-    """Draw one option for every choice, uniformly and independently."""
-    drawn = {choice.name: rng.choice(choice.options) for choice in space.choices}
-    return space.canonical(drawn)
+    """Draw one option for every choice, uniformly and independently, until it is a network."""
+    return _first_network(
+        space, lambda: {choice.name: rng.choice(choice.options) for choice in space.choices}
+    )
 
 
 def mutate(
     space: SearchSpace, architecture: Architecture, rng: random.Random, probability: float = 0.1
 ) -> Architecture:
     """Redraw every choice with the given probability, and at least one of them."""
-    forced = rng.choice(space.choices).name
-    mutated = {
-        choice.name: rng.choice(choice.options)
-        if choice.name == forced or rng.random() < probability
-        else architecture.get(choice.name, choice.options[0])
-        for choice in space.choices
-    }
-    return space.canonical(mutated)
+
+    def draw() -> Architecture:
+        forced = rng.choice(space.choices).name
+        return {
+            choice.name: rng.choice(choice.options)
+            if choice.name == forced or rng.random() < probability
+            else architecture.get(choice.name, choice.options[0])
+            for choice in space.choices
+        }
+
+    return _first_network(space, draw)
 
 
 def crossover(
     space: SearchSpace, first: Architecture, second: Architecture, rng: random.Random
 ) -> Architecture:
     """Take every option from either parent with equal probability."""
-    mixed = {
-        choice.name: rng.choice((first, second)).get(choice.name, choice.options[0])
-        for choice in space.choices
-    }
-    return space.canonical(mixed)
+
+    def draw() -> Architecture:
+        return {
+            choice.name: rng.choice((first, second)).get(choice.name, choice.options[0])
+            for choice in space.choices
+        }
+
+    return _first_network(space, draw)
+
+
+def _first_network(space: SearchSpace, draw: Callable[[], Architecture]) -> Architecture:
+    while not (architecture := space.canonical(draw())):
+        pass
+    return architecture
 
 
 def check_options(choices: Sequence[Choice], architecture: Architecture) -> None:

@@ -41,7 +41,7 @@ def head_layers(preset: Preset, in_shape: Shape, source: str) -> tuple[Layer, ..
     trace = _Trace("head", source)
     wide: Shape = (preset.head_channels, *in_shape[1:])
     trace.conv("head.conv", in_shape, wide)
-    trace.add("head.pool", "pool", wide, wide[:1])
+    trace.add("head.pool", "avg_pool", wide, wide[:1])
     trace.add("head.linear", "linear", wide[:1], (preset.num_classes,), bias=True)
     return tuple(trace.layers)
 
@@ -89,7 +89,7 @@ class _Trace:
         if se:
             squeezed: Shape = (squeezed_channels(spec.in_shape[0]), 1, 1)
             scaled, gate = self.last, (hidden, 1, 1)
-            self.add(f"{name}.se.mean", "pool", wide_out, gate)
+            self.add(f"{name}.se.mean", "avg_pool", wide_out, gate)
             self.add(f"{name}.se.reduce", "conv", gate, squeezed, bias=True)
             self.add(f"{name}.se.act", "activation", squeezed, squeezed)
             self.add(f"{name}.se.expand", "conv", squeezed, gate, bias=True)
