@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import safetensors.torch
-import torch
-from safetensors import SafetensorError
 
 from cost_models.onnx_export import checked_onnx
 from orchestrator.config import InputError, nearest
 from orchestrator.loading import Study
-from workers.storage import DamagedError, Storage
-from workers.trial import build_space
+from workers.storage import Storage
+from workers.trial import build_space, load_weights, weights_path
 
 
 def export_candidate(
@@ -34,7 +32,7 @@ def export_candidate(
             f"{study.directory}: no finished candidate {candidate!r}{nearest(candidate, known)};"
             f" finished: {', '.join(known)}"
         )
-    weights = read_weights(Storage(study.directory), candidate)
+    weights = load_weights(Storage(study.directory), weights_path(candidate))
     contents = safetensors.torch.save(weights)
     if kind == "onnx":
         space = build_space(study.config)
@@ -43,17 +41,3 @@ def export_candidate(
         contents = checked_onnx(network, space.in_shape)
     Storage(str(path.parent)).write_bytes(path.name, contents)
     return f"{path}: {candidate}, {len(contents):,} bytes"
-
-
-def read_weights(storage: Storage, candidate: str) -> dict[str, torch.Tensor]:
-    """Return a finished candidate's weights.
-
-    Raises:
-        DamagedError: the file is not what was written; names it.
-    """
-    path = f"models/{candidate}/weights.safetensors"
-    try:
-        return safetensors.torch.load(storage.read_bytes(path))
-    except SafetensorError as error:
-        name = storage.name(path)
-        raise DamagedError(f"{name}: damaged; delete it to have it made again") from error

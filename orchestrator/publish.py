@@ -15,7 +15,6 @@ from cost_models import COST_MODELS
 from cost_models.latency_table import LatencyTable
 from cost_models.onnx_export import checked_onnx
 from orchestrator.config import InputError, Proxy, StudyConfig
-from orchestrator.export import read_weights
 from orchestrator.loading import load
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.results import Record, Results, ResultsError
@@ -25,7 +24,16 @@ from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.metrics import negative_flip_rate, positive_flip_rate
 from workers.storage import Storage
-from workers.trial import Trial, from_bytes, load_data, network_timing, predict_test
+from workers.trial import (
+    Trial,
+    from_bytes,
+    inherited_path,
+    load_data,
+    load_weights,
+    network_timing,
+    predict_test,
+    weights_path,
+)
 
 Executor = Serial | RayCluster
 REPORTED = ("nfr", "positive_flip_rate", "nfr_reference", "test_accuracy")  # depend on the front
@@ -64,7 +72,9 @@ def searched(
             "search_wall_s": outcome["seconds"],
             "wall_s": outcome["seconds"],
         }
-        _models(results.storage, record, candidate["weights"])
+        _architecture(results.storage, record)
+        if candidate["weights"] is not None:
+            _save(results.storage, inherited_path(name), candidate["weights"])
         if config.proxy == Proxy():  # else its predictions are of other samples
             _predictions(results, config, name, candidate["predictions"])
         results.write_candidate(record)
@@ -107,7 +117,8 @@ def finished(
     name = record["candidate"]
     done = {**record, **candidate["metrics"], "stage": "finished", "on_front": False}
     done["wall_s"] = record["search_wall_s"] + outcome["seconds"]
-    _models(results.storage, done, candidate["weights"])
+    _architecture(results.storage, done)
+    _save(results.storage, weights_path(name), candidate["weights"])
     network = space.build(record["architecture"])
     network.load_state_dict(candidate["weights"])
     model = checked_onnx(network, space.in_shape)
@@ -274,17 +285,19 @@ def _described(
     }
 
 
-def _models(storage: Storage, record: Record, weights: Mapping[str, torch.Tensor] | None) -> None:
-    folder = f"models/{record['candidate']}"
+def _architecture(storage: Storage, record: Record) -> None:
     text = json.dumps(record["architecture"], indent=2)
-    storage.write_bytes(f"{folder}/architecture.json", text.encode())
-    if weights is not None:
-        contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
-        storage.write_bytes(f"{folder}/weights.safetensors", safetensors.torch.save(contiguous))
+    storage.write_bytes(f"models/{record['candidate']}/architecture.json", text.encode())
+
+
+def _save(storage: Storage, path: str, weights: Mapping[str, torch.Tensor]) -> None:
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    storage.write_bytes(path, safetensors.torch.save(contiguous))
 
 
 def _weights(storage: Storage, candidate: str) -> dict[str, np.ndarray[Any, Any]]:
-    return {name: tensor.numpy() for name, tensor in read_weights(storage, candidate).items()}
+    weights = load_weights(storage, weights_path(candidate))
+    return {name: tensor.numpy() for name, tensor in weights.items()}
 
 
 def _predictions(

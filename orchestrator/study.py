@@ -35,8 +35,10 @@ from workers.trial import (
     as_arrays,
     build_space,
     from_bytes,
+    inherited_path,
     load_data,
     to_bytes,
+    weights_path,
 )
 from workers.trial import run as run_trial
 
@@ -192,10 +194,10 @@ def finish(run: Run) -> None:
     for preset in run.config.baselines:
         publish.baseline(run.results, run.config, run.space, run.table, preset)
     chosen = _selected(run.storage)
-    groups: dict[tuple[str, int], list[Record]] = {}
+    groups: dict[tuple[str, ...], list[Record]] = {}
     for record in run.results.candidates():
         if record["candidate"] in chosen or record["preset"] is not None:
-            groups.setdefault((record["digest"], record["seed"]), []).append(record)
+            groups.setdefault(_start_of(run, record), []).append(record)
     pending = {
         same[0]["candidate"]: same
         for same in groups.values()
@@ -359,9 +361,17 @@ def _selected(storage: Storage) -> set[str]:
         raise DamagedError(f"{name}: damaged; delete it to select again") from error
 
 
+def _start_of(run: Run, record: Record) -> tuple[str, ...]:
+    """Return what a network's finishing begins with: what begins alike is trained once."""
+    inherits = run.config.training.inherited_epochs is not None
+    if inherits and run.storage.exists(inherited_path(record["candidate"])):
+        return (record["candidate"],)
+    return (record["digest"], str(record["seed"]))
+
+
 def _is_finished(run: Run, record: Record) -> bool:
     name = record["candidate"]
-    weights = run.storage.exists(f"models/{name}/weights.safetensors")
+    weights = run.storage.exists(weights_path(name))
     predicted = f"{name}-val" in run.results.parts("predictions")
     return record["stage"] == "finished" and weights and predicted
 

@@ -26,7 +26,8 @@ class Problem:
     """One trial's task: which networks, on which data, at which cost, from which start.
 
     `data.train` and `data.val` may be a proxy (a share of classes or images). `seed` determines
-    every random draw. `start` is what the method's own `pretrain` left behind, or None.
+    every random draw. `start` is what a search begins with, its method's `pretrain` state, or what
+    finishing begins with, `{"weights": state dict}` of the candidate; None where there is nothing.
     """
 
     space: SearchSpace

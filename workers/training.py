@@ -38,10 +38,12 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained from scratch.
+    """How a network is trained.
 
-    `batch_size` is that of all ranks together. The learning rate climbs from `warmup_lr` to `lr`
-    in `warmup_epochs`, then follows `schedule`; `exponential` multiplies it by `lr_decay_rate`
+    A network that brings weights along from its search trains for `inherited_epochs`, without
+    warm-up: 0 delivers it as it is, and null trains it from scratch like all others. `batch_size`
+    is that of all ranks together. The learning rate climbs from `warmup_lr` to `lr` in
+    `warmup_epochs`, then follows `schedule`; `exponential` multiplies it by `lr_decay_rate`
     every `lr_decay_epochs`. Weights decay, biases and norms do not. `ema_decay` > 0 delivers a
     moving average of the weights. `drop_path` is the last block's probability of being left out;
     it grows linearly over all blocks that expand and project, but those without a residual
@@ -49,6 +51,7 @@ class Recipe:
     """
 
     epochs: int = 30
+    inherited_epochs: int | None = None
     batch_size: int = 128
     optimizer: Literal["rmsprop", "sgd", "adam", "adamw"] = "rmsprop"
     lr: float = 0.01
@@ -75,8 +78,8 @@ class Recipe:
         for name in ("lr", "lr_decay_rate", "lr_decay_epochs"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive")
-        for name in ("warmup_epochs", "warmup_lr", "weight_decay"):
-            if getattr(self, name) < 0:
+        for name in ("warmup_epochs", "warmup_lr", "weight_decay", "inherited_epochs"):
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")
         for name in ("momentum", "label_smoothing", "ema_decay", "drop_path", "dropout"):
             if not 0 <= getattr(self, name) < 1:
@@ -153,8 +156,9 @@ def train(
 def finish(
     problem: Problem, architecture: Architecture, recipe: Recipe, state: State | None
 ) -> Iterator[Progress]:
-    """Train an architecture from scratch; the last progress carries it (`protocol.Finish`).
+    """Train an architecture; the last progress carries it (`protocol.Finish`).
 
+    It starts from scratch, or, as `recipe.inherited_epochs` says, from the weights of its search.
     The candidate has val_accuracy and val_loss, its predictions on validation, and its
     weights (their moving average where the recipe has one).
 
@@ -166,6 +170,13 @@ def finish(
         torch.manual_seed(seeded(problem.seed, "weights").getrandbits(63))
         network = problem.space.build(architecture)
     teacher = None
+    if problem.start is not None and recipe.inherited_epochs is not None:
+        network.load_state_dict(problem.start["weights"])
+        if recipe.inherited_epochs == 0:
+            candidate = _candidate(problem, architecture, network.to(problem.device))
+            yield Progress(1, 1, candidate.metrics, dict, (candidate,))
+            return
+        recipe = replace(recipe, epochs=recipe.inherited_epochs, warmup_epochs=0.0)
     if recipe.teacher is not None:
         teacher = load_teacher(recipe.teacher, problem.space).to(problem.device)
     for progress in train(
@@ -178,22 +189,17 @@ def finish(
         teacher=teacher,
     ):
         if progress.step == progress.steps:
-            candidate = _candidate(problem, architecture, network, progress.metrics)
+            candidate = _candidate(problem, architecture, network)
             progress = replace(progress, candidates=(candidate,))
         yield progress
 
 
-def _candidate(
-    problem: Problem,
-    architecture: Architecture,
-    network: nn.Module,
-    metrics: Mapping[str, float],
-) -> Candidate:
+def _candidate(problem: Problem, architecture: Architecture, network: nn.Module) -> Candidate:
     data = problem.data
     evaluation = evaluate(network, data.val.to(problem.device), data)
     return Candidate(
         architecture,
-        metrics={name: metrics[name] for name in ("val_accuracy", "val_loss")},
+        metrics={"val_accuracy": evaluation.accuracy, "val_loss": evaluation.loss},
         predictions={"val": evaluation.predictions_N},
         weights=copied(network.state_dict()),
     )

@@ -12,12 +12,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 
 from cost_models import COST_MODELS
 from cost_models.latency_probe import BACKENDS, measure_module
@@ -84,7 +86,7 @@ def run(
     history: list[Row] = saved["history"] if saved else []
     elapsed = saved["seconds"] if saved else 0.0
     written_at, progress = started, None
-    for progress in _steps(trial, shared, device, saved["state"] if saved else None):
+    for progress in _steps(trial, storage, shared, device, saved["state"] if saved else None):
         # A stage that was saved at its very end yields that step once more.
         history = [row for row in history if row["step"] < progress.step]
         history.append({"step": progress.step, **progress.metrics})
@@ -221,6 +223,29 @@ def from_bytes(data: bytes, name: str) -> Any:
         raise DamagedError(f"{name}: damaged; delete it to have it made again") from error
 
 
+def weights_path(candidate: str) -> str:
+    """Return the file of a finished candidate's weights."""
+    return f"models/{candidate}/weights.safetensors"
+
+
+def inherited_path(candidate: str) -> str:
+    """Return the file of the weights with which a candidate came from its search."""
+    return f"models/{candidate}/inherited.safetensors"
+
+
+def load_weights(storage: Storage, path: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file in a study's directory.
+
+    Raises:
+        DamagedError: the file is not what was written; names it.
+    """
+    try:
+        return safetensors.torch.load(storage.read_bytes(path))
+    except SafetensorError as error:
+        name = storage.name(path)
+        raise DamagedError(f"{name}: damaged; delete it to have it made again") from error
+
+
 def as_arrays(state: Any) -> Any:
     """Replace tensors by NumPy arrays, which an object store shares without copying."""
     return _mapped(state, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy())
@@ -232,7 +257,11 @@ def as_tensors(state: Any) -> Any:
 
 
 def _steps(
-    trial: Trial, shared: Mapping[str, Any], device: torch.device, state: State | None
+    trial: Trial,
+    storage: Storage,
+    shared: Mapping[str, Any],
+    device: torch.device,
+    state: State | None,
 ) -> Iterator[Progress]:
     study = trial.study
     method: Method
@@ -241,6 +270,8 @@ def _steps(
     if trial.stage == "finish":
         assert trial.architecture is not None
         recipe = from_json(Recipe, study["training"])
+        if recipe.inherited_epochs is not None:
+            problem = replace(problem, start=_inherited(storage, trial.id))
         return method.finish(problem, trial.architecture, recipe, state)
     settings |= {key: value for key, value in trial.point.items() if key != "seed"}
     stage = method.pretrain if trial.stage == "pretrain" else method.search
@@ -264,6 +295,11 @@ def _problem(trial: Trial, shared: Mapping[str, Any], device: torch.device) -> P
         device=device,
         start=None if trial.stage == "finish" else as_tensors(shared["start"]),
     )
+
+
+def _inherited(storage: Storage, candidate: str) -> State | None:
+    path = inherited_path(candidate)
+    return {"weights": load_weights(storage, path)} if storage.exists(path) else None
 
 
 def _outcome(trial: Trial, progress: Progress | None, history: list[Row], seconds: float) -> bytes:

@@ -174,3 +174,20 @@ def test_a_trial_of_several_candidates_finishes_them(
         "t000.1",
         "gpunet1",
     }
+
+
+def test_candidates_may_keep_the_weights_of_their_search(
+    study_file: Path, done: Path, runs: Path
+) -> None:
+    ended = tiny.serial(study_file, runs / "kept", "--set", "training.inherited_epochs=0")
+    assert (ended.code, ended.err) == (0, "")
+    for name in ("t000", "t001"):
+        folder = runs / "kept" / "models" / name
+        found, kept = (
+            safetensors.numpy.load_file(folder / f"{file}.safetensors")
+            for file in ("inherited", "weights")
+        )
+        assert all((kept[key] == array).all() for key, array in found.items())
+    trained = safetensors.numpy.load_file(runs / "kept/models/gpunet1/weights.safetensors")
+    like = safetensors.numpy.load_file(done / "models/gpunet1/weights.safetensors")
+    assert all((trained[key] == array).all() for key, array in like.items())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import math
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +14,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -27,7 +24,6 @@ from search_spaces.gpunet import GPUNet
 from workers.augment import Augmentation
 from workers.batches import batches, num_batches
 from workers.datasets import DATASETS, Data, TensorSplit
-from workers.distillation import Teacher, check_teacher, distillation_loss, load_teacher
 from workers.evaluation import evaluate
 from workers.optimizers import RMSpropTF, decay_groups
 from workers.protocol import Problem, Progress
@@ -333,71 +329,27 @@ def test_a_diverging_training_names_epoch_and_step(few: Data) -> None:
         last(train(network(), few, recipe, seed=0, device=CPU))
 
 
-# --- Distillation ---
+# --- Weights that a search found ---
 
 
-def test_distillation_loss_is_hintons() -> None:
-    student, teacher = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
-    p, q = (teacher / 3).softmax(1), (student / 3).softmax(1)
-    expected = 9 * (p * (p / q).log()).sum(1).mean()
-    torch.testing.assert_close(distillation_loss(student, teacher, 3.0), expected)
-    assert distillation_loss(teacher, teacher, 3.0).abs() < 1e-6
+def test_inherited_weights_are_delivered_as_they_are_or_trained_on(few: Data) -> None:
+    found = network(seed=7)
+    inherits = replace(problem(few), start={"weights": found.state_dict()})
+    recipe = Recipe(epochs=5, warmup_epochs=2, batch_size=25, inherited_epochs=0)
+    (progress,) = finish(inherits, ARCHITECTURE, recipe, None)
+    (candidate,) = progress.candidates
+    assert all(found.state_dict()[name].equal(w) for name, w in (candidate.weights or {}).items())
+    assert candidate.metrics["val_accuracy"] == evaluate(found, few.val, few).accuracy
+    longer = replace(recipe, inherited_epochs=1)
+    (progress,) = finish(inherits, ARCHITECTURE, longer, None)
+    assert progress.metrics["train_loss"] > 0
+    weights = progress.candidates[0].weights or {}
+    assert not weights["head.linear.weight"].equal(found.state_dict()["head.linear.weight"])
 
 
-def teacher_folder(path: Path, model: nn.Module) -> str:
-    path.mkdir()
-    (path / "architecture.json").write_text(json.dumps(ARCHITECTURE))
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, path / "weights.safetensors")
-    return str(path)
-
-
-def test_a_student_comes_near_its_teacher(few: Data, tmp_path: Path) -> None:
-    taught = network()
-    last(train(taught, few, Recipe(epochs=6, batch_size=25), seed=0, device=CPU))
-    teacher = Teacher(teacher_folder(tmp_path / "teacher", taught), resolution=12, weight=1.0)
-    recipe = Recipe(epochs=4, batch_size=25, teacher=teacher)
-    losses = [p.metrics["train_loss"] for p in finish(problem(few), ARCHITECTURE, recipe, None)]
-    assert losses[-1] < 0.6 * losses[0]
-    loaded = load_teacher(teacher, SPACE)
-    assert equal_weights(loaded, taught)
-    assert not any(param.requires_grad for param in loaded.parameters())
-
-
-def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'resnt18' is neither a folder nor a torchvision"):
-        load_teacher(Teacher("resnt18"), SPACE)
-    absent = Teacher(str(tmp_path / "absent"))
-    reason = re.escape("absent/architecture.json cannot be read; expected the folder models/")
-    with pytest.raises(ValueError, match=rf"training\.teacher\.network: .*{reason}"):
-        load_teacher(absent, SPACE)
-    folder = Path(teacher_folder(tmp_path / "teacher", network()))
-    check_teacher(Teacher(str(folder)), SPACE)
-    other = GPUNet(SpaceConfig(preset="gpunet_8", num_classes=11))
-    with pytest.raises(ValueError, match="do not fit space gpunet with 11 classes"):
-        check_teacher(Teacher(str(folder)), other)
-    (folder / "weights.safetensors").write_bytes(b"torn")
-    with pytest.raises(ValueError, match=r"network: .*weights\.safetensors cannot be read"):
-        check_teacher(Teacher(str(folder)), SPACE)
-    (folder / "architecture.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"network: .*architecture\.json: .* is missing"):
-        check_teacher(Teacher(str(folder)), SPACE)
-
-
-def test_torchvision_teachers_must_fit_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision
-
-    made = torchvision.models.squeezenet1_1(weights=None)
-    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: made)
-    with pytest.raises(ValueError, match="does not take images of 1 channels and 64 x 64 pixels"):
-        load_teacher(Teacher("squeezenet1_1", resolution=64), SPACE)
-    colour = GPUNet(SpaceConfig(preset="gpunet_8", in_shape=(3, 64, 64)))
-    with pytest.raises(ValueError, match="knows 1000 classes; the data set has 10"):
-        load_teacher(Teacher("squeezenet1_1"), colour)
-    with pytest.raises(ValueError, match="not take images of 3 channels and 8 x 8 pixels; allowed"):
-        check_teacher(Teacher("squeezenet1_1", resolution=8), colour)
-    thousand = GPUNet(SpaceConfig(preset="gpunet_8", in_shape=(3, 64, 64), num_classes=1000))
-    assert load_teacher(Teacher("squeezenet1_1"), thousand) is made
+def test_without_inherited_weights_training_starts_from_scratch(few: Data) -> None:
+    recipe = Recipe(epochs=2, batch_size=25, inherited_epochs=0)
+    assert len(list(finish(problem(few), ARCHITECTURE, recipe, None))) == 2
 
 
 # --- Several ranks ---
