@@ -1,5 +1,21 @@
 """Which networks exist. `SPACES` maps a name to its space."""
 
-from search_spaces.gpunet import GPUNet
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-SPACES = {"gpunet": GPUNet}
+from search_spaces.base import SearchSpace
+from search_spaces.gpunet import GPUNet
+from search_spaces.keyword_nets import KeywordNets
+
+
+class SpaceClass(Protocol):
+    """A class of spaces: its options, and what makes a space of them."""
+
+    Config: Any
+
+    def __call__(self, config: Any = None) -> SearchSpace:
+        """Return the space with these options, or with its defaults."""
+        ...
+
+
+SPACES: Mapping[str, SpaceClass] = {"gpunet": GPUNet, "keyword_nets": KeywordNets}
