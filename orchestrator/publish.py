@@ -23,6 +23,7 @@ from workers.datasets import Data
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.metrics import negative_flip_rate, positive_flip_rate
+from workers.protocol import Finished, Method
 from workers.storage import Storage
 from workers.trial import (
     Trial,
@@ -244,6 +245,25 @@ def measured_latency(results: Results, config: StudyConfig, executor: Executor) 
             record["latency_measured_ms"] = measured.timing.median_us / 1e3
             record["latency_measured_iqr_ms"] = measured.timing.iqr_us / 1e3
             results.write_candidate(record)
+
+
+def products(results: Results, space: SearchSpace, method: Method) -> None:
+    """Write the files that hold a trial's finished networks together, if the method makes any."""
+    if method.deliver is None:
+        return
+    study = load(results.storage.root)
+    predicted, labels = study.predicted("val"), study.labels("val")
+    assert labels is not None
+    trials: dict[str, list[Finished]] = {}
+    for record in sorted(study.finished(), key=lambda record: record["cost"]):
+        if record["trial"] is not None:
+            name = record["candidate"]
+            weights = load_weights(results.storage, weights_path(name))
+            classes = torch.from_numpy(predicted[name]), torch.from_numpy(labels)
+            trials.setdefault(record["trial"], []).append(Finished(record, weights, *classes))
+    for trial, finished in trials.items():
+        for name, contents in method.deliver(space, finished).items():
+            results.storage.write_bytes(f"products/{trial}/{name}", contents)
 
 
 def tidy(storage: Storage) -> None:

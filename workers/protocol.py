@@ -89,13 +89,28 @@ class Finish(Protocol):
 
 
 @dataclass(frozen=True)
+class Finished:
+    """A finished network of a trial: its row in the results, its weights, its predictions.
+
+    `predictions_N` and `labels_N` are classes on the validation split.
+    """
+
+    record: Mapping[str, Any]
+    weights: Mapping[str, torch.Tensor]
+    predictions_N: torch.Tensor
+    labels_N: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Method:
     """A search method: its name, its settings and its functions.
 
     `select` picks, from the candidates' flat records (params and metrics), the indices of those
     worth finishing; None means their Pareto front. `check` refuses, before anything runs, a study
     that the method cannot search: it is given the space, the method's settings, those of every
-    point of the sweep, and the cost's name, and raises a ValueError that names the key.
+    point of the sweep, and the cost's name, and raises a ValueError that names the key. `deliver`
+    makes, from the finished networks of one trial, cheapest first, files that hold them together:
+    name -> contents, kept in `products/<trial>/`.
     """
 
     name: str
@@ -105,6 +120,7 @@ class Method:
     pretrain: Stage | None = None
     select: Callable[[Sequence[Mapping[str, Any]]], list[int]] | None = None
     check: Callable[[SearchSpace, Any, Sequence[Any], str], None] | None = None
+    deliver: Callable[[SearchSpace, Sequence[Finished]], Mapping[str, bytes]] | None = None
 
 
 def seeded(*parts: int | str) -> random.Random:
