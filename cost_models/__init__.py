@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cost_models.hello_edge import hello_edge_ops
 from cost_models.macs import macs
 from cost_models.params import num_params, num_params_without_norm, weight_bytes
 from cost_models.peak_memory import peak_memory_bytes
+from cost_models.slimmable_flops import slimmable_flops
 from search_spaces.base import Layer
 
 
@@ -27,6 +29,12 @@ class CostModel:
     function: Callable[[Sequence[Layer]], float]
 
 
+def distributed_model(machines: int) -> CostModel:
+    """Return the distributed computation cost on so many machines, named after their number."""
+    function = partial(distributed, machines=machines)
+    return CostModel(f"distributed_{machines}", "cycles", False, function)
+
+
 COST_MODELS: Mapping[str, CostModel] = {
     "macs": CostModel("macs", "MAC", True, macs),
     "num_params": CostModel("num_params", "parameters", True, num_params),
@@ -35,4 +43,11 @@ COST_MODELS: Mapping[str, CostModel] = {
     ),
     "weight_bytes": CostModel("weight_bytes", "bytes", True, weight_bytes),
     "peak_memory_bytes": CostModel("peak_memory_bytes", "bytes", False, peak_memory_bytes),
+    "distributed_1": distributed_model(1),
+    "distributed_2": distributed_model(2),
+    "distributed_4": distributed_model(4),
+    "hello_edge_ops": CostModel("hello_edge_ops", "operations", True, hello_edge_ops),
+    "slimmable_flops": CostModel(
+        "slimmable_flops", "FLOPs as the slimmable profiler counts", True, slimmable_flops
+    ),
 }

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from search_spaces.base import SearchSpace
 from search_spaces.gpunet import GPUNet
 from search_spaces.keyword_nets import KeywordNets
+from search_spaces.slimmable_resnet import SlimmableResNet
 
 
 class SpaceClass(Protocol):
@@ -18,4 +19,8 @@ class SpaceClass(Protocol):
         ...
 
 
-SPACES: Mapping[str, SpaceClass] = {"gpunet": GPUNet, "keyword_nets": KeywordNets}
+SPACES: Mapping[str, SpaceClass] = {
+    "gpunet": GPUNet,
+    "keyword_nets": KeywordNets,
+    "slimmable_resnet": SlimmableResNet,
+}

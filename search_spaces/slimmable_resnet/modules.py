@@ -1,0 +1,107 @@
+"""Convolutions, shortcuts and the network as torch modules.
+
+Tensors: B samples, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from search_spaces.slimmable_resnet.networks import Layout, ResidualSpec
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, batch norm, ReLU unless told otherwise; padded by half a kernel."""
+
+    def __init__(
+        self, in_width: int, width: int, kernel_size: int, stride: int = 1, act: bool = True
+    ) -> None:
+        conv = nn.Conv2d(in_width, width, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        super().__init__(OrderedDict(conv=conv, norm=nn.BatchNorm2d(width)))
+        if act:
+            self.add_module("act", nn.ReLU())
+
+
+class PadChannels(nn.Module):
+    """Appends channels of zeros, or drops the last ones."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return the input with `width` channels."""
+        missing = self.width - x_BCHW.shape[1]
+        if missing <= 0:
+            return x_BCHW[:, : self.width]
+        return functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing))
+
+
+class StoredShortcut(nn.Module):
+    """The end of a residual block by itself: a stored map stands for what the shortcut brings."""
+
+    shortcut_CHW: torch.Tensor
+
+    def __init__(self, second: nn.Module, out_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.second = second
+        self.register_buffer("shortcut_CHW", torch.rand(out_shape))
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return the block's output from that of its first convolution."""
+        y_BCHW: torch.Tensor = self.second(x_BCHW)
+        return functional.relu(y_BCHW + self.shortcut_CHW)
+
+
+class SlimmableNetwork(nn.Module):
+    """A stand-alone network: `conv1`, the convolutions and shortcuts of every block, `head`."""
+
+    def __init__(self, specs: Sequence[ResidualSpec], parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.specs = tuple(specs)
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, classes)."""
+        part = dict(self.named_children())
+        x_BCHW = part["conv1"](x_BCHW)
+        for spec in self.specs:
+            y_BCHW = part[spec.second](part[spec.first](x_BCHW))
+            x_BCHW = functional.relu(y_BCHW + part[spec.shortcut](x_BCHW))
+        logits_BK: torch.Tensor = part["head"](x_BCHW)
+        return logits_BK
+
+
+def build_stem(layout: Layout, in_channels: int, width: int) -> nn.Sequential:
+    """Return the first convolution; where the layout says so, a 3x3 max pool halves its map."""
+    stem = ConvNorm(in_channels, width, layout.stem_kernel, layout.stem_stride)
+    if layout.stem_pool:
+        stem.add_module("pool", nn.MaxPool2d(3, 2, padding=1))
+    return stem
+
+
+def build_shortcut(spec: ResidualSpec, in_width: int, width: int) -> nn.Module:
+    """Return a shortcut; one that pools takes means over 2x2 positions, fewer at odd borders."""
+    if spec.kind == "identity":
+        return nn.Identity()
+    pool = nn.AvgPool2d(2, ceil_mode=True)
+    if spec.kind == "pool_pad":
+        return nn.Sequential(OrderedDict(pool=pool, pad=PadChannels(width)))
+    if spec.kind == "strided_conv":
+        return ConvNorm(in_width, width, 1, spec.stride, act=False)
+    shortcut = ConvNorm(in_width, width, 1, act=False)
+    if spec.kind == "conv_pool":
+        shortcut.add_module("pool", pool)
+    return shortcut
+
+
+def build_head(width: int, num_classes: int) -> nn.Sequential:
+    """Return the global average pool and the classifier."""
+    pool, linear = nn.AdaptiveAvgPool2d(1), nn.Linear(width, num_classes)
+    return nn.Sequential(OrderedDict(pool=pool, flatten=nn.Flatten(), linear=linear))
