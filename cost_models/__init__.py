@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from cost_models.distributed import distributed
 from cost_models.hello_edge import hello_edge_ops
 from cost_models.macs import macs
 from cost_models.params import num_params, num_params_without_norm, weight_bytes
