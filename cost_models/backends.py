@@ -55,7 +55,7 @@ class Backend:
         time: (modules, threads, repeats) -> how long a call of each takes; the modules are left as
             they are. Raises `BackendError`.
         version: the back-end's.
-        device: the name of the processor.
+        device: the name of the processor. Raises `BackendError`.
         dtype: of weights and activations.
         uses_gpu: it runs on a CUDA GPU.
     """
@@ -136,8 +136,7 @@ def _torch_cpu(work: Work, threads: int) -> Call:
 def _torch_cuda(work: Work, threads: int) -> Call:
     """Replay a CUDA graph, timed on the GPU by events."""
     del threads  # the GPU's own
-    if not torch.cuda.is_available():
-        raise BackendError("backend: 'torch_cuda' needs a CUDA GPU; torch sees none here")
+    _check_cuda()
     module = copy.deepcopy(work.module).cuda().eval()
     input_BCHW = torch.from_numpy(_noise(work.shape)).cuda()
     graph = torch.cuda.CUDAGraph()
@@ -151,6 +150,16 @@ def _torch_cuda(work: Work, threads: int) -> Call:
         with torch.cuda.graph(graph):
             module(input_BCHW)
     return partial(_replay_us, graph, input_BCHW)
+
+
+def _check_cuda() -> None:
+    if not torch.cuda.is_available():
+        raise BackendError("backend: 'torch_cuda' needs a CUDA GPU; torch sees none here")
+
+
+def _gpu_name() -> str:
+    _check_cuda()
+    return torch.cuda.get_device_name()
 
 
 def _replay_us(graph: torch.cuda.CUDAGraph, input_BCHW: torch.Tensor) -> float:
@@ -188,8 +197,5 @@ def _cpu_name() -> str:
 ONNXRUNTIME = Backend(partial(in_turn, _onnxruntime), lambda: onnxruntime.__version__, _cpu_name)
 TORCH_CPU = Backend(partial(in_turn, _torch_cpu), lambda: torch.__version__, _cpu_name)
 TORCH_CUDA = Backend(
-    partial(in_turn, _torch_cuda),
-    lambda: torch.__version__,
-    lambda: torch.cuda.get_device_name(),
-    uses_gpu=True,
+    partial(in_turn, _torch_cuda), lambda: torch.__version__, _gpu_name, uses_gpu=True
 )

@@ -5,7 +5,6 @@ Exit codes: 0 done, 2 bad input, 1 the run failed, 130 interrupted.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -18,25 +17,21 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from orchestrator import space_commands
 from orchestrator.compare import compare as compare_studies
 from orchestrator.compare import front_json
 from orchestrator.config import (
     InputError,
-    Latency,
     StudyConfig,
     load_config,
-    read_settings,
     ready_studies,
     study_schema,
-    validate,
 )
 from orchestrator.export import export_candidate
 from orchestrator.loading import Study, load
-from orchestrator.measuring import measure_space
 from orchestrator.plan import checked, plan_lines
+from orchestrator.printing import AsJson, print_json, print_lines, print_rows
 from orchestrator.results import ResultsError
 from orchestrator.study import RunError, run_study
 from orchestrator.view import View
@@ -53,6 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Hardware-aware neural architecture search on Ray: studies in, Pareto fronts out.",
 )
+app.add_typer(space_commands.app)
 BAD_INPUT = (
     InputError,
     ClusterError,
@@ -61,9 +57,7 @@ BAD_INPUT = (
     DamagedError,
     FileNotFoundError,
 )
-PIPE_WIDTH = 200  # of tables that go to a file or another program
 LONGEST_LINE = 400  # of an error that some library makes up
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: search.batch=4.", metavar="K=V")
 ]
@@ -99,24 +93,6 @@ def run(
     with _resumable(config, folder, where):
         _run(config, folder, executor, address)
     _print_front([row for row in front_json(load(folder))["candidates"] if row["on_front"]])
-
-
-@app.command()
-def measure(
-    space: Annotated[str, typer.Argument(help="A search space, such as gpunet.")],
-    out: Annotated[Path, typer.Option(help="The latency table; what it holds already is kept.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Set an option: preset=gpunet_28.", metavar="K=V"),
-    ] = None,
-    backend: Annotated[str, typer.Option(help="What runs the blocks.")] = Latency.backend,
-    threads: Annotated[int, typer.Option(help="That compute one call.")] = Latency.threads,
-) -> None:
-    """Measure every block of a space on this machine, for `latency.table`."""
-    latency = validate(Latency, {"backend": backend, "threads": threads}, "latency")
-    with View(Console(stderr=True)) as view:
-        measure_space(space, read_settings(settings or ()), latency, out, view)
-    print_lines([str(out)])
 
 
 @app.command()
@@ -207,29 +183,6 @@ def main() -> None:
         sys.exit(_fail(_one_line(error), 2))
     except (RunError, StorageError) as error:
         sys.exit(_fail(_one_line(error), 1))
-
-
-def print_lines(lines: list[str]) -> None:
-    """Print lines as they are, for people and pipes."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    print_lines([json.dumps(value, indent=2, allow_nan=False)])
-
-
-def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Print records of equal keys as a table."""
-    if not rows:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for key in rows[0]:
-        number = isinstance(rows[0][key], int | float)
-        table.add_column(key.replace("_", " "), justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def _run(config: StudyConfig, folder: str, executor: str, address: str | None) -> None:
@@ -345,14 +298,6 @@ def _print_flips(flips: dict[str, Any]) -> None:
         for name, rates in zip(names, flips["nfr"], strict=True)
     ]
     print_rows(rows)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from search_spaces.base import Block, SearchSpace
 from workers.storage import Storage
 
 BLOCKS_PER_PART = 16  # what an interrupt can lose
+MOST_BLOCKS = 20_000  # of a space: ten minutes on a CPU, days with an engine for each
+COARSER = ("channel_multiple", "granularity")  # options of spaces that leave widths out
 
 Parts = Sequence[Sequence[Block]]
 
@@ -43,7 +47,7 @@ def measured(
 
     Raises:
         TableMismatchError: `known` is of another device, or was measured in another way.
-        ValueError: the back-end cannot run there.
+        BackendError: the back-end cannot run there.
     """
     parts = _parts(missing(blocks, known))
     for part, table in zip(parts, probe(parts), strict=True):
@@ -66,35 +70,12 @@ def _joined(known: LatencyTable, table: LatencyTable) -> LatencyTable:
         raise TableMismatchError(str(error)) from error
 
 
-def measure_space(
-    name: str, options: dict[str, Any], latency: Latency, out: Path, view: View
-) -> None:
-    """Measure every block of a space on this machine, into a Parquet file; resume what is there.
+def named_space(name: str, options: dict[str, Any]) -> SearchSpace:
+    """Return a search space by its name and options, as commands take them.
 
     Raises:
-        InputError: no such space or option, or the file holds something else.
-        StorageError: the file cannot be written.
+        InputError: no such space or option, or an impossible value.
     """
-    blocks = list(_space(name, options).all_blocks())
-    storage, file = Storage(str(out.absolute().parent)), out.name
-    probe = partial(measure, backend=latency.backend, threads=latency.threads)
-    try:
-        known = LatencyTable.read(out) if storage.exists(file) else None
-        _check_alike(known, latency)
-        done = len(blocks) - len(missing(blocks, known))
-        view.stage("measure", f"{len(blocks)} blocks", len(blocks), done)
-        measured(
-            blocks,
-            known,
-            lambda parts: map(probe, parts),
-            save=lambda table: storage.write_bytes(file, table.to_bytes()),
-            advance=view.advance,
-        )
-    except ValueError as error:
-        raise InputError(f"{out}: {error}") from error
-
-
-def _space(name: str, options: dict[str, Any]) -> SearchSpace:
     if name not in SPACES:
         known = sorted(SPACES)
         raise InputError(f"SPACE: {name!r} is unknown{nearest(name, known)}; allowed: {known}")
@@ -107,11 +88,63 @@ def _space(name: str, options: dict[str, Any]) -> SearchSpace:
     return space
 
 
-def _check_alike(known: LatencyTable | None, latency: Latency) -> None:
+def measurable_blocks(space: SearchSpace) -> list[Block]:
+    """Return every block of a space that has a measurable number of them.
+
+    Raises:
+        InputError: there are too many; names the option that makes them fewer.
+    """
+    blocks = list(islice(space.all_blocks(), MOST_BLOCKS + 1))
+    if len(blocks) <= MOST_BLOCKS:
+        return blocks
+    options = {field.name for field in dataclasses.fields(SPACES[space.name].Config)}
+    coarser = " or ".join(f"space.{name}" for name in COARSER if name in options)
+    raise InputError(
+        f"space: {space.name!r} has more than {MOST_BLOCKS:,} different blocks to measure;"
+        f" give it a larger {coarser}, such as 16"
+    )
+
+
+def measure_space(space: SearchSpace, latency: Latency, out: Path, view: View) -> LatencyTable:
+    """Measure every block of a space on this machine, into a Parquet file; resume what is there.
+
+    Raises:
+        InputError: the space is too large, or the file holds something else.
+        BackendError: the back-end cannot run here.
+        StorageError: the file cannot be read or written.
+    """
+    blocks = measurable_blocks(space)
+    storage, file = Storage(str(out.absolute().parent)), out.name
+    known = _known(storage, file, out, latency)
+    done = len(blocks) - len(missing(blocks, known))
+    view.stage("measure", f"{len(blocks)} blocks", len(blocks), done)
+    probe = partial(measure, backend=latency.backend, threads=latency.threads)
+    try:
+        return measured(
+            blocks,
+            known,
+            lambda parts: map(probe, parts),
+            save=lambda table: storage.write_bytes(file, table.to_bytes()),
+            advance=view.advance,
+        )
+    except TableMismatchError as error:
+        raise InputError(f"{out}: {error}; choose another --out") from error
+
+
+def _known(storage: Storage, file: str, out: Path, latency: Latency) -> LatencyTable | None:
+    if not storage.exists(file):
+        return None
+    try:
+        known = LatencyTable.from_bytes(storage.read_bytes(file), str(out))
+    except ValueError as error:
+        raise InputError(str(error)) from error
     for name in ("backend", "threads"):
-        there, asked = getattr(known, name, None), getattr(latency, name)
-        if known is not None and there != asked:
-            raise ValueError(f"measured with {name} {there}, not {asked}; choose another --out")
+        there, asked = getattr(known, name), getattr(latency, name)
+        if there != asked:
+            raise InputError(
+                f"{out}: measured with {name} {there}, not {asked}; choose another --out"
+            )
+    return known
 
 
 def _parts(blocks: Sequence[Block]) -> Parts:
