@@ -98,10 +98,10 @@ def measurable_blocks(space: SearchSpace) -> list[Block]:
     if len(blocks) <= MOST_BLOCKS:
         return blocks
     options = {field.name for field in dataclasses.fields(SPACES[space.name].Config)}
-    coarser = " or ".join(f"space.{name}" for name in COARSER if name in options)
+    remedies = [f"; a larger space.{name} leaves some out" for name in COARSER if name in options]
     raise InputError(
-        f"space: {space.name!r} has more than {MOST_BLOCKS:,} different blocks to measure;"
-        f" give it a larger {coarser}, such as 16"
+        f"space: {space.name!r} has more than {MOST_BLOCKS:,} different blocks to measure"
+        + "".join(remedies)
     )
 
 
