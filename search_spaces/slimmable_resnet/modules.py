@@ -27,21 +27,6 @@ class ConvNorm(nn.Sequential):
             self.add_module("act", nn.ReLU())
 
 
-class PadChannels(nn.Module):
-    """Appends channels of zeros, or drops the last ones."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """Return the input with `width` channels."""
-        missing = self.width - x_BCHW.shape[1]
-        if missing <= 0:
-            return x_BCHW[:, : self.width]
-        return functional.pad(x_BCHW, (0, 0, 0, 0, 0, missing))
-
-
 class StoredShortcut(nn.Module):
     """The end of a residual block by itself: a stored map stands for what the shortcut brings."""
 
@@ -92,7 +77,9 @@ def build_shortcut(spec: ResidualSpec, in_width: int, width: int) -> nn.Module:
         return nn.Identity()
     pool = nn.AvgPool2d(2, ceil_mode=True)
     if spec.kind == "pool_pad":
-        return nn.Sequential(OrderedDict(pool=pool, pad=PadChannels(width)))
+        # Zero channels are appended; a negative number drops channels.
+        pad = nn.ConstantPad3d((0, 0, 0, 0, 0, width - in_width), 0.0)
+        return nn.Sequential(OrderedDict(pool=pool, pad=pad))
     if spec.kind == "strided_conv":
         return ConvNorm(in_width, width, 1, spec.stride, act=False)
     shortcut = ConvNorm(in_width, width, 1, act=False)

@@ -58,7 +58,7 @@ class Config:
                 f"shortcut: {self.shortcut!r} is unknown; allowed: ['identity', 'conv1x1']"
             )
         if not 0 < self.width_mult < math.inf:
-            raise ValueError(f"width_mult: {self.width_mult} is not positive")
+            raise ValueError(f"width_mult: {self.width_mult} is not a positive number")
         for name in ("num_classes", "channel_multiple"):
             value = getattr(self, name)
             if value is not None and value < 1:
