@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from search_spaces.base import SearchSpace
+from search_spaces.conv_fabric import ConvFabric
 from search_spaces.gpunet import GPUNet
 from search_spaces.keyword_nets import KeywordNets
+from search_spaces.resnet_fabric import ResNetFabric
 from search_spaces.slimmable_resnet import SlimmableResNet
 
 
@@ -20,7 +22,9 @@ class SpaceClass(Protocol):
 
 
 SPACES: Mapping[str, SpaceClass] = {
+    "conv_fabric": ConvFabric,
     "gpunet": GPUNet,
     "keyword_nets": KeywordNets,
+    "resnet_fabric": ResNetFabric,
     "slimmable_resnet": SlimmableResNet,
 }
