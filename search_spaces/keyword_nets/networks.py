@@ -63,7 +63,7 @@ class Config:
     """Options of the space; shape and classes default to the model's, or follow the data set.
 
     `vision` is the DS-CNN that REDS tried on images (Tables 8 and 9); it has size `s` alone.
-    Widths are multiples of `channel_multiple`, and the layer's most.
+    A choice offers the multiples of `channel_multiple` below the layer's most, and the most.
     """
 
     model: Model = "ds_cnn"

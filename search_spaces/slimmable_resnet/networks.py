@@ -39,7 +39,7 @@ class Config:
     """Options of the space; shape and classes default to the depth's, or follow the data set.
 
     `width_mult` scales the most channels of every convolution, rounded to the nearest number and
-    at least 1. Widths are multiples of `channel_multiple`, and the most.
+    at least 1. A choice offers the multiples of `channel_multiple` below the most, and the most.
     """
 
     depth: Literal[20, 18] = 20
@@ -71,7 +71,7 @@ class Config:
 class ResidualSpec:
     """One residual block: two 3x3 convolutions, the first with `stride`, and a shortcut.
 
-    `first`, `second` and `shortcut` name its modules. `reads`, `hidden` and `writes` name the
+    `first`, `second` and `shortcut` name its modules. `reads`, `first` and `writes` name the
     choices that give the channels of its input, of its first and of its second convolution.
     """
 
@@ -83,7 +83,6 @@ class ResidualSpec:
     in_map: Map
     out_map: Map
     reads: str
-    hidden: str
     writes: str
 
 
@@ -109,7 +108,6 @@ def residual_specs(config: Config, in_map: Map) -> Iterator[ResidualSpec]:
                 in_map=in_map,
                 out_map=out_map,
                 reads=reads,
-                hidden=f"conv{number - 1}",
                 writes=writes,
             )
             in_map = out_map

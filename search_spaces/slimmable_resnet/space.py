@@ -103,11 +103,11 @@ class SlimmableResNet:
         layers = list(stem_layers(self.layout, self.in_shape, widths["conv1"]))
         for spec in self.specs:
             source, width = layers[-1].name, widths[spec.writes]
-            layers += first_layers(spec, widths[spec.reads], widths[spec.hidden], source)
+            layers += first_layers(spec, widths[spec.reads], widths[spec.first], source)
             shortcut = shortcut_layers(spec, widths[spec.reads], width, source)
             layers += shortcut
             joined = shortcut[-1].name if shortcut else source
-            layers += second_layers(spec, widths[spec.hidden], width, joined)
+            layers += second_layers(spec, widths[spec.first], width, joined)
         last = self.specs[-1]
         layers += head_layers(last.out_map, widths[last.writes], self.num_classes, layers[-1].name)
         return tuple(layers)
@@ -119,9 +119,7 @@ class SlimmableResNet:
             "conv1": build_stem(self.layout, self.in_shape[0], widths["conv1"])
         }
         for spec in self.specs:
-            in_width, hidden, width = (
-                widths[name] for name in (spec.reads, spec.hidden, spec.writes)
-            )
+            in_width, hidden, width = (widths[n] for n in (spec.reads, spec.first, spec.writes))
             parts[spec.first] = ConvNorm(in_width, hidden, 3, spec.stride)
             parts[spec.second] = ConvNorm(hidden, width, 3, act=False)
             parts[spec.shortcut] = build_shortcut(spec, in_width, width)
@@ -146,12 +144,12 @@ class SlimmableResNet:
         for width in offered["conv1"]:
             yield stem_block(self.layout, self.in_shape, width)
         for spec in self.specs:
-            for in_width, width in product(offered[spec.reads], offered[spec.hidden]):
+            for in_width, width in product(offered[spec.reads], offered[spec.first]):
                 yield first_block(spec, in_width, width)
             if spec.kind != "identity":
                 for in_width, width in product(offered[spec.reads], offered[spec.writes]):
                     yield shortcut_block(spec, in_width, width)
-            for in_width, width in product(offered[spec.hidden], offered[spec.writes]):
+            for in_width, width in product(offered[spec.first], offered[spec.writes]):
                 yield second_block(spec, in_width, width)
         last = self.specs[-1]
         for width in offered[last.writes]:
@@ -162,7 +160,7 @@ class SlimmableResNet:
         yield "conv1", self.layout.widths[0]
         for index, spec in enumerate(self.specs):
             most = self.layout.widths[index // self.layout.blocks_per_group]
-            yield spec.hidden, most
+            yield spec.first, most
             if spec.writes != spec.reads:
                 yield spec.writes, most
 

@@ -184,9 +184,9 @@ def reading(space: SlimmableResNet, choice: str) -> Iterator[str]:
     if choice == "conv1":
         yield "conv1"
     for spec in space.specs:
-        if choice in (spec.reads, spec.hidden):
+        if choice in (spec.reads, spec.first):
             yield spec.first
-        if choice in (spec.hidden, spec.writes):
+        if choice in (spec.first, spec.writes):
             yield spec.second
         if choice in (spec.reads, spec.writes) and spec.kind not in ("identity", "pool_pad"):
             yield spec.shortcut
