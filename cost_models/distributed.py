@@ -15,6 +15,7 @@ The cost depends on which of the modules that could run go first:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -39,10 +40,29 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The placements of a network's modules on `machines` machines, by cycle and machine."""
+    """The placements of a network's modules on `machines` machines.
+
+    Raises:
+        ValueError: a module or a place comes twice, or a place is on none of the machines.
+    """
 
     machines: int
     placements: tuple[Placement, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what machines cannot do."""
+        modules: set[str] = set()
+        places: set[tuple[int, int]] = set()
+        for placement in self.placements:
+            place = (placement.machine, placement.cycle)
+            inside = 0 <= placement.machine < self.machines and placement.cycle >= 0
+            if not inside or place in places or placement.module in modules:
+                raise ValueError(
+                    f"schedule: {placement}; allowed: machines 0 to {self.machines - 1}, a module"
+                    " once, one module in a machine's cycle"
+                )
+            modules.add(placement.module)
+            places.add(place)
 
     @property
     def cycles(self) -> int:
@@ -63,8 +83,9 @@ def distributed(layers: Sequence[Layer], machines: int, order: Order = "depth_fi
 def schedule(layers: Sequence[Layer], machines: int, order: Order = "depth_first") -> Schedule:
     """Return where and when every module runs, in as many cycles as `distributed` counts.
 
-    A module stays on a machine that holds something it reads, where one is free in its cycle;
-    modules that are taken first choose first. The others get the free machines from 0 on.
+    A module runs where most of what it reads was computed, of the machines that are still free in
+    its cycle; modules that were taken first choose first. Then those that find none of what they
+    read on a free machine take what is left, from machine 0 on.
 
     Raises:
         ValueError: as `distributed`.
@@ -114,15 +135,14 @@ def _taken_in_order(graph: ModuleGraph, machines: int, order: list[int]) -> list
 def _on_machines(
     graph: ModuleGraph, cycle: list[int], machines: int, machine_of: dict[int, int]
 ) -> dict[int, int]:
-    """Return a machine for each module of a cycle, given those of earlier cycles."""
+    """Return a machine for every module of a cycle, given those of the cycles before."""
     free = set(range(machines))
     chosen: dict[int, int] = {}
     for module in cycle:
-        near = (machine_of[source] for source in graph.sources[module])
-        machine = next((machine for machine in near if machine in free), None)
-        if machine is not None:
-            chosen[module] = machine
-            free.remove(machine)
-    for module, machine in zip((m for m in cycle if m not in chosen), sorted(free), strict=False):
-        chosen[module] = machine
-    return chosen
+        held = Counter(machine_of[source] for source in graph.sources[module])
+        near = [machine for machine in held if machine in free]
+        if near:
+            chosen[module] = max(near, key=held.__getitem__)
+            free.remove(chosen[module])
+    others = [module for module in cycle if module not in chosen]
+    return chosen | dict(zip(others, sorted(free), strict=False))

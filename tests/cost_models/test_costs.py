@@ -24,6 +24,7 @@ def conv(name: str, channels_in: int, channels_out: int, **more) -> Layer:
 
 
 def chain(channels: list[int], norms: bool = True) -> list[Layer]:
+    """Return layers that are all of one module: where a chain is cut, so is a module."""
     layers: list[Layer] = []
     for index, (before, after) in enumerate(pairwise(channels)):
         inputs = (layers[-1].name,) if layers else ()
