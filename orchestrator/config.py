@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cost_models import COST_MODELS
 from cost_models.latency_probe import BACKENDS
 from search_spaces import SPACES
+from workers.costs import COSTS, Machines
 from workers.datasets import DATASETS
 from workers.executors.work import Resources
 from workers.methods import METHODS
@@ -73,7 +73,7 @@ class Latency:
     @property
     def asked(self) -> dict[str, float]:
         """What the probe asks of one node, in Ray's names; Ray hides GPUs that nobody asks for."""
-        gpu = {"GPU": 1.0} if self.backend == "torch_cuda" else {}
+        gpu = {"GPU": 1.0} if BACKENDS[self.backend].uses_gpu else {}
         return self.resources or {"CPU": float(self.threads), **gpu}
 
 
@@ -116,7 +116,9 @@ class StudyConfig:
 
     `sweep` maps settings of the method (and `seed`) to lists, or is a list of such mappings whose
     grids are joined; samplers other than `grid` also take `{low, high, log}`. `cost` is what the
-    front sets against the error: `latency_ms` or a cost model.
+    front sets against the error: `latency_ms` (of the table), a cost model, or one that is drawn
+    anew for every network that a method asks about: `measured_latency_ms`, measured where the trial
+    runs, or `network_latency_ms`, on the machines of `network`.
     """
 
     study: str
@@ -132,6 +134,7 @@ class StudyConfig:
     finish: Literal["best", "all"] = "best"
     baselines: tuple[str, ...] = ()
     latency: Latency = Latency()
+    network: Machines = Machines()
     resources: Resources = Resources()
     report: Report = Report()
     reference: str | None = None
@@ -144,9 +147,8 @@ class StudyConfig:
             raise ValueError("sweep: the list is empty; a study without a sweep leaves it out")
         if not self.study or set(self.study) & set("/\\\0") or self.study.startswith("."):
             raise ValueError(f"study: {self.study!r} cannot be a folder's name")
-        known = ["latency_ms", *COST_MODELS]
-        if self.cost not in known:
-            raise ValueError(f"cost: {self.cost!r} is unknown; allowed: {known}")
+        if self.cost not in COSTS:
+            raise ValueError(f"cost: {self.cost!r} is unknown; allowed: {list(COSTS)}")
 
     def component(self, key: str, overrides: Mapping[str, Any] | None = None) -> Any:
         """Return the validated settings of `method`, `space` or `dataset`, with overrides.

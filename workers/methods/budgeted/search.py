@@ -1,0 +1,115 @@
+"""The stages of Budgeted Super Networks: warm-up of the whole fabric, the search, its candidate."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import torch
+from torch.nn import functional
+
+from search_spaces.base import Architecture
+from workers.calibration import recalibrate
+from workers.evaluation import evaluate
+from workers.methods.budgeted.config import Config
+from workers.methods.budgeted.fabric_training import FabricTraining
+from workers.protocol import Candidate, Problem, Progress, State, copied, seeded
+
+MOST_DRAWS = 10_000  # of random networks, until one is within the budget
+
+
+def pretrain(problem: Problem, config: Config, state: State | None) -> Iterator[Progress]:
+    """Train the fabric's weights with every edge on, for `config.warmup_epochs` epochs.
+
+    Raises:
+        ValueError: the space is not a fabric.
+        FloatingPointError: the loss is not finite any more.
+    """
+    run = FabricTraining(problem, config, state)
+    if run.epoch == config.warmup_epochs:  # it was stopped before its last progress was kept
+        yield Progress(run.epoch, config.warmup_epochs, run.metrics, run.state)
+    while run.epoch < config.warmup_epochs:
+        run.train_epoch()
+        yield Progress(run.epoch, config.warmup_epochs, run.metrics, run.state)
+
+
+def search(problem: Problem, config: Config, state: State | None) -> Iterator[Progress]:
+    """Search from what `pretrain` left; the last progress carries the one candidate.
+
+    Raises:
+        ValueError: as `pretrain`; `problem.start` is absent; or no random network is within the
+            budget.
+        FloatingPointError: the loss is not finite any more.
+    """
+    fixed = _within_budget(problem, config) if config.policy == "random" else None
+    run = FabricTraining(problem, config, state or _start(problem, config), fixed)
+    if run.search_epoch == config.epochs:  # it was stopped before its last progress was kept
+        yield Progress(config.epochs, config.epochs, run.metrics, run.state, (_candidate(run),))
+    while run.search_epoch < config.epochs:
+        run.train_epoch()
+        found = (_candidate(run),) if run.search_epoch == config.epochs else ()
+        yield Progress(run.search_epoch, config.epochs, run.metrics, run.state, found)
+
+
+def _start(problem: Problem, config: Config) -> State:
+    if problem.start is None:
+        raise ValueError("start: the search needs the state that warm-up leaves")
+    if problem.start["epoch"] != config.warmup_epochs:
+        raise ValueError(
+            f"warmup_epochs: {config.warmup_epochs}; but {problem.start['epoch']} were trained"
+        )
+    return problem.start
+
+
+def _within_budget(problem: Problem, config: Config) -> Architecture:
+    """Return a random network within the budget: each edge is on with the same probability.
+
+    That probability is itself drawn, uniformly: with one half, few networks would be small. Points
+    that differ in lambda, which counts for nothing here, draw different networks.
+    """
+    rng = seeded(problem.seed, "random network", f"{config.budget} {config.lambda_}")
+    for _ in range(MOST_DRAWS):
+        architecture = _drawn(problem, rng)
+        within = config.budget is None or problem.cost(architecture) <= config.budget
+        if architecture and within:
+            return architecture
+    raise ValueError(f"budget: none of {MOST_DRAWS} random networks costs up to {config.budget}")
+
+
+def _drawn(problem: Problem, rng: random.Random) -> Architecture:
+    density = rng.random()
+    edges = {choice.name: True for choice in problem.space.choices if rng.random() < density}
+    return problem.space.canonical(edges)
+
+
+def _candidate(run: FabricTraining) -> Candidate:
+    """Return the network of the edges that are likely, with the super network's weights."""
+    problem, data, config = run.problem, run.problem.data, run.config
+    architecture, is_fallback = _likely(run)
+    network = problem.space.build(architecture)
+    kept = network.state_dict().keys()
+    weights = run.supernet.network.state_dict()
+    network.load_state_dict({name: weights[name] for name in kept})
+    network = network.to(problem.device)
+    recalibrate(network, run.train_split, data, config.batch_size)
+    val = evaluate(network, data.val.to(problem.device), data)
+    cost = problem.cost(architecture)
+    excess = 0.0 if config.budget is None else max(0.0, cost - config.budget)
+    metrics = {
+        "search_loss": val.loss + config.lambda_ * excess,
+        **val.metrics("val"),
+        "settled": 1.0 if run.fixed_E is not None else run.settled(),
+        "most_probable_path": float(is_fallback),
+    }
+    found = copied(network.state_dict())
+    return Candidate(architecture, metrics, {"val": val.predictions_N}, found)
+
+
+def _likely(run: FabricTraining) -> tuple[Architecture, bool]:
+    """Return the edges that are more likely on than off, pruned; else the most probable path."""
+    on_E = run.likely_E() if run.fixed_E is None else run.fixed_E
+    architecture = run.problem.space.canonical(run.wiring.architecture(on_E))
+    if architecture:
+        return architecture, False
+    logits_E: torch.Tensor = run.supernet.logits_E.detach().cpu()
+    return run.wiring.best_path((-functional.logsigmoid(logits_E)).tolist()), True
