@@ -54,6 +54,8 @@ def to_onnx(module: nn.Module, in_shape: Shape, batch_size: int | None = 1) -> b
         # torch announces the end of its older exporter on every call.
         warnings.filterwarnings("ignore", "You are using the legacy", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        # Padding of one side becomes constants that onnxruntime folds.
+        warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)
         torch.onnx.export(
             copy.deepcopy(module).cpu().eval(),
             (example_BCHW,),

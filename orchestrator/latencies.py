@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from cost_models.backends import BackendError
 from cost_models.latency_probe import measure
 from cost_models.latency_table import LatencyTable
 from orchestrator.config import InputError, Latency
@@ -27,7 +28,8 @@ def block_latencies(
 
     Raises:
         DamagedError: the table cannot be read or lacks a block.
-        InputError: blocks that were measured on another device are among those measured here.
+        InputError: the back-end cannot run there, or blocks that were measured on another device
+            are among those measured here.
     """
     if not storage.exists(TABLE):
         if latency.table is None:
@@ -56,6 +58,9 @@ def _probed(
             save=lambda table: storage.write_bytes(PARTIAL_TABLE, table.to_bytes()),
             advance=view.advance,
         )
+    except BackendError as error:
+        # Ray puts a traceback into the message, and keeps the error itself.
+        raise InputError(f"latency.{getattr(error, 'cause', error)}") from error
     except TableMismatchError as error:
         name = storage.name(PARTIAL_TABLE)
         raise InputError(f"{name}: {error}; delete it to measure all blocks here") from error

@@ -12,8 +12,10 @@ from cost_models.latency_table import LatencyTable
 from orchestrator import sweep
 from orchestrator.config import InputError, StudyConfig, nearest
 from orchestrator.latencies import TABLE
+from orchestrator.measuring import measurable_blocks
 from orchestrator.publish import reference_predictions
 from search_spaces.base import SearchSpace
+from workers.costs import TABLE_COST
 from workers.datasets.splits import draw_classes
 from workers.distillation import check_teacher
 from workers.methods import METHODS
@@ -61,11 +63,12 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
     space = build_space(config.as_dict())
     search, asked = config.search, config.resources
     trials = len(sweep.grid(config)) if search.sampler == "grid" else search.num_trials
-    blocks = len(list(space.all_blocks()))
     method = METHODS[config.method["name"]]
     each = f"{asked.cpus_per_worker} CPU, {asked.gpus_per_worker:g} GPU"
-    table = config.latency.table or f"{blocks} blocks, {config.latency.backend}"
-    measured = table if config.cost == "latency_ms" else "nothing: the cost needs no latencies"
+    measured = "nothing: the cost needs no latencies"
+    if config.cost == TABLE_COST:
+        blocks = f"{len(measurable_blocks(space))} blocks, {config.latency.backend}"
+        measured = config.latency.table or blocks
     pretrained = f"{asked.workers} worker(s) x ({each})" if method.pretrain else "nothing"
     return [
         f"study      {config.study}: {config.method['name']} on {config.dataset['name']}",

@@ -14,21 +14,74 @@ from cost_models.backends import BackendError
 from cost_models.latency_table import LatencyTable
 from orchestrator.additivity import Check, check, check_plot, draw, write_plot
 from orchestrator.config import InputError, Latency, read_settings, validate
+from orchestrator.costing import chosen_models, cost_json, find_architecture, layer_rows, read_table
 from orchestrator.measuring import measure_space, named_space
 from orchestrator.printing import AsJson, print_json, print_lines, print_rows
 from orchestrator.view import View
+from search_spaces import SPACES
+from search_spaces.base import SearchSpace
+from workers.records import to_json
 
 app = typer.Typer()
+
+SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="A search space, such as gpunet.")]
+SpaceSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Set an option of the space: preset=gpunet_28.", metavar="K=V"),
+]
+
+
+@app.command()
+def cost(
+    space: SpaceName,
+    arch: Annotated[
+        str, typer.Option(metavar="NAME|JSON", help="A preset of the space, or an architecture.")
+    ],
+    settings: SpaceSettings = None,
+    machines: Annotated[
+        str, typer.Option(help="The numbers of machines for which `distributed` is computed.")
+    ] = "1,2,4",
+    table: Annotated[
+        Path | None, typer.Option(help="A latency table, which gives latency_ms.")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Show what every layer adds to costs that add up.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print every cost of an architecture."""
+    built, options = _space(space, settings)
+    models = chosen_models(machines)
+    architecture = find_architecture(built, arch)
+    known = None if table is None else read_table(table)
+    costs = cost_json(built, architecture, models, known)
+    records = built.layers(architecture)
+    if as_json:
+        rows = {"layers": layer_rows(records, models)} if layers else {}
+        print_json({"space": space, "options": options, **costs, **rows})
+        return
+    if layers:
+        print_rows(layer_rows(records, models))
+    units = {name: model.unit for name, model in models.items()} | {"latency_ms": "ms"}
+    print_rows([{"cost": name, "value": costs[name], "unit": unit} for name, unit in units.items()])
+
+
+@app.command()
+def size(space: SpaceName, settings: SpaceSettings = None, as_json: AsJson = False) -> None:
+    """Print the exact number of architectures of a space."""
+    built, _ = _space(space, settings)
+    exact = built.size()
+    if as_json:
+        print_json({"size": str(exact)})
+    else:
+        print_lines([f"{exact:,} architectures" + (f" ({exact:.2e})" if exact > 1e6 else "")])
 
 
 @app.command()
 def measure(
-    space: Annotated[str, typer.Argument(help="A search space, such as gpunet.")],
+    space: SpaceName,
     out: Annotated[Path, typer.Option(help="The latency table; what it holds already is kept.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Set an option: preset=gpunet_28.", metavar="K=V"),
-    ] = None,
+    settings: SpaceSettings = None,
     backend: Annotated[
         str, typer.Option(help="onnxruntime, torch_cpu, torch_cuda or trtexec (FP16).")
     ] = Latency.backend,
@@ -56,7 +109,7 @@ def measure(
     """
     latency = validate(Latency, {"backend": backend, "threads": threads}, "latency")
     plot = _plot(plot, out, count)
-    built = named_space(space, read_settings(settings or ()))
+    built, _ = _space(space, settings)
     try:
         with View(Console(stderr=True)) as view:
             table = measure_space(built, latency, out, view)
@@ -73,6 +126,15 @@ def measure(
     else:
         print_lines([str(out)])
         _print_check(found, plot)
+
+
+def _space(name: str, settings: list[str] | None) -> tuple[SearchSpace, dict[str, Any]]:
+    """Return a space, and its options with every default written out."""
+    given = read_settings(settings or ())
+    built = named_space(name, given)
+    options = to_json(validate(SPACES[name].Config, given, "space"))
+    fitted = {"in_shape": list(built.in_shape), "num_classes": built.num_classes}
+    return built, {**options, **fitted}
 
 
 def _plot(given: Path | None, out: Path, count: int | None) -> Path:

@@ -18,6 +18,7 @@ from orchestrator.config import InputError, StudyConfig
 from orchestrator.directory import adopt, claimed, next_attempt
 from orchestrator.latencies import block_latencies
 from orchestrator.loading import load
+from orchestrator.measuring import measurable_blocks
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.report import render
 from orchestrator.results import Record, Results, ResultsError
@@ -112,7 +113,7 @@ def measure(run: Run) -> None:
     """Measure every block of the space on the target, unless a table is given or there."""
     if run.config.cost != "latency_ms":
         return
-    blocks = list(run.space.all_blocks())
+    blocks = measurable_blocks(run.space)
     run.table = block_latencies(run.config.latency, run.storage, run.executor, run.view, blocks)
 
 

@@ -21,6 +21,7 @@ from optuna.distributions import (
 from optuna.trial import TrialState
 
 from orchestrator.config import InputError, StudyConfig, nearest
+from workers.methods import METHODS
 
 Point = dict[str, Any]
 Objectives = tuple[float, float]
@@ -47,16 +48,30 @@ def next_batch(config: StudyConfig, results: Sequence[Objectives | None]) -> lis
 def grid(config: StudyConfig) -> list[Point]:
     """Return `points_to_evaluate`, then the product of every mapping's lists, without repetition.
 
-    An empty sweep is one point. Nothing is drawn.
+    An empty sweep is one point. Nothing is drawn. An axis that says `auto` gets the values that
+    the method makes for the point.
     """
     sweeps = config.sweep if isinstance(config.sweep, tuple) else (config.sweep,)
     points: list[Point] = [dict(point) for point in config.search.points_to_evaluate]
     for sweep in sweeps:
         axes = {key: value if isinstance(value, list) else [value] for key, value in sweep.items()}
         for values in itertools.product(*axes.values()):
-            point = dict(zip(axes, values, strict=True))
-            if point not in points:
-                points.append(point)
+            for point in _with_auto(config, dict(zip(axes, values, strict=True))):
+                if point not in points:
+                    points.append(point)
+    return points
+
+
+def _with_auto(config: StudyConfig, point: Point) -> list[Point]:
+    """Return the point once for every value of its axes that say `auto`."""
+    points = [point]
+    for axis, values_of in METHODS[config.method["name"]].auto.items():
+        if point.get(axis) == "auto":
+            try:
+                values = values_of({**config.method, **point})
+            except ValueError as error:
+                raise InputError(f"sweep.{error}") from error
+            points = [{**known, axis: value} for known in points for value in values]
     return points
 
 

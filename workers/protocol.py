@@ -21,6 +21,18 @@ State = dict[str, Any]
 """Tensors, numbers, strings, lists and dicts only: it loads with `weights_only=True`."""
 
 
+class Cost(Protocol):
+    """What a network costs, in the unit of the study's cost."""
+
+    def __call__(self, architecture: Architecture, input_CHW: torch.Tensor | None = None) -> float:
+        """Return the cost; if it is random, a new draw of it; it may depend on the network's input.
+
+        Raises:
+            ValueError: the cost of this architecture cannot be told.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Problem:
     """One trial's task: which networks, on which data, at which cost, from which start.
@@ -33,7 +45,7 @@ class Problem:
     space: SearchSpace
     data: Data
     table: LatencyTable | None
-    cost: Callable[[Architecture], float]
+    cost: Cost
     seed: int
     device: torch.device
     start: State | None = None
@@ -110,7 +122,8 @@ class Method:
     that the method cannot search: it is given the space, the method's settings, those of every
     point of the sweep, and the cost's name, and raises a ValueError that names the key. `deliver`
     makes, from the finished networks of one trial, cheapest first, files that hold them together:
-    name -> contents, kept in `products/<trial>/`.
+    name -> contents, kept in `products/<trial>/`. `auto` makes the values of an axis of the sweep
+    that says `auto`, from the method's settings at a point of the other axes.
     """
 
     name: str
@@ -121,6 +134,7 @@ class Method:
     select: Callable[[Sequence[Mapping[str, Any]]], list[int]] | None = None
     check: Callable[[SearchSpace, Any, Sequence[Any], str], None] | None = None
     deliver: Callable[[SearchSpace, Sequence[Finished]], Mapping[str, bytes]] | None = None
+    auto: Mapping[str, Callable[[Mapping[str, Any]], list[Any]]] = field(default_factory=dict)
 
 
 def seeded(*parts: int | str) -> random.Random:

@@ -220,7 +220,6 @@ def test_vision_leaks() -> None:
     assert not any(isinstance(module, torch.nn.ReLU) for module in network.modules())
 
 
-@pytest.mark.filterwarnings("ignore:Constant folding - Only steps=1:UserWarning")
 def test_networks_become_onnx(space: KeywordNets) -> None:
     architecture = sample(space, random.Random(1))
     assert checked_onnx(space.build(architecture), space.in_shape)

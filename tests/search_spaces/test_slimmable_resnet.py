@@ -237,7 +237,6 @@ def test_a_narrower_network_is_a_leading_slice(space: SlimmableResNet) -> None:
         torch.testing.assert_close(full(samples_BCHW), narrow(samples_BCHW))
 
 
-@pytest.mark.filterwarnings("ignore:Constant folding - Only steps=1:UserWarning")
 def test_networks_become_onnx(config: Config) -> None:
     """On maps of odd sizes, whose last pools are smaller."""
     space = SlimmableResNet(Config(config.depth, config.shortcut, 0.25, (3, 17, 15)))
@@ -245,7 +244,6 @@ def test_networks_become_onnx(config: Config) -> None:
     assert checked_onnx(space.build(architecture), space.in_shape)
 
 
-@pytest.mark.filterwarnings("ignore:Constant folding - Only steps=1:UserWarning")
 def test_dropped_channels_become_onnx() -> None:
     space = SlimmableResNet(Config(20, "identity", in_shape=(3, 8, 8)))
     architecture = {**space.uniform(0.25), "conv1": 13, "conv9": 6}

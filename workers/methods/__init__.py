@@ -1,5 +1,9 @@
 """How networks are searched. `METHODS` maps a name to its method; one file or folder each."""
 
-from workers.methods import prunet, random_search
+from workers.methods import budgeted, prunet, random_search
 
-METHODS = {"prunet": prunet.METHOD, "random": random_search.METHOD}
+METHODS = {
+    "budgeted": budgeted.METHOD,
+    "prunet": prunet.METHOD,
+    "random": random_search.METHOD,
+}

@@ -8,17 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import torch
-from torch import nn
-
-from workers.augment import normalise
+from workers.calibration import recalibrate
 from workers.evaluation import evaluate
 from workers.methods.prunet.config import Config
 from workers.methods.prunet.supernet import first_structure
 from workers.methods.prunet.supernet_training import SupernetTraining, searchable
 from workers.protocol import Candidate, Problem, Progress, State
-
-CALIBRATION_BATCHES = 16  # that give the inherited network's batch norms their statistics
 
 
 def pretrain(problem: Problem, config: Config, state: State | None) -> Iterator[Progress]:
@@ -95,7 +90,7 @@ def _candidate(run: SupernetTraining) -> Candidate:
     assert table is not None
     architecture = run.supernet.architecture()
     network = run.supernet.inherited().to(problem.device)
-    _calibrate(network, run)
+    recalibrate(network, run.weight_part, data, run.config.batch_size)
     ce = evaluate(network, run.arch_part, data).loss
     val = evaluate(network, data.val.to(problem.device), data)
     latency_ms = table.network_ms(problem.space.blocks(architecture))
@@ -109,24 +104,3 @@ def _candidate(run: SupernetTraining) -> Candidate:
     }
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     return Candidate(architecture, metrics, {"val": val.predictions_N}, weights)
-
-
-@torch.no_grad()
-def _calibrate(network: nn.Module, run: SupernetTraining) -> None:
-    """Give batch norms the statistics of the network alone; the supernet's were of mixes.
-
-    Every rank sees the same images, and none is augmented, as in evaluation.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average over all batches
-    network.train()
-    part, size, data = run.weight_part, run.config.batch_size, run.problem.data
-    for index_B in torch.split(torch.arange(len(part)), size)[:CALIBRATION_BATCHES]:
-        if len(index_B) > 1 or len(part) == 1:
-            images, _ = part.batch(index_B)
-            network(normalise(images, data.mean, data.std))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

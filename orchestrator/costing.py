@@ -1,0 +1,99 @@
+"""What an architecture costs: the answers of `paretoray cost`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cost_models import COST_MODELS, CostModel, distributed_model
+from cost_models.latency_table import LatencyTable
+from orchestrator.config import InputError, nearest
+from search_spaces.base import Architecture, Layer, SearchSpace, digest
+
+LAYER_FIELDS = ("name", "kind", "module", "in_shape", "out_shape", "kernel_size", "stride")
+
+Json = dict[str, Any]
+
+
+def find_architecture(space: SearchSpace, text: str) -> Architecture:
+    """Return the canonical form of a preset, by name, or of an architecture, as JSON.
+
+    Raises:
+        InputError: it is neither, or an architecture that the space does not hold.
+    """
+    if text in space.presets:
+        return space.canonical(space.presets[text])
+    known = sorted(space.presets)
+    if not text.lstrip().startswith("{"):
+        raise InputError(
+            f"--arch: {text!r} is unknown{nearest(text, known)};"
+            f" allowed: {', '.join(known)}, or an architecture as JSON"
+        )
+    try:
+        return space.canonical(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise InputError(f"--arch: not JSON: {error}") from error
+    except ValueError as error:
+        raise InputError(f"--arch: {error}") from error
+
+
+def chosen_models(machines: str) -> dict[str, CostModel]:
+    """Return the cost models by name, `distributed` for these numbers of machines ("1,2,4").
+
+    Raises:
+        InputError: the numbers are none, or a network cannot be distributed over so many.
+    """
+    try:
+        counts = [int(part) for part in machines.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise InputError(f"--machines: {machines!r}; allowed: numbers of at least 1, as in 1,2,4")
+    models = {name: m for name, m in COST_MODELS.items() if not name.startswith("distributed_")}
+    return models | {model.name: model for model in map(distributed_model, counts)}
+
+
+def cost_json(
+    space: SearchSpace,
+    architecture: Architecture,
+    models: Mapping[str, CostModel],
+    table: LatencyTable | None,
+) -> Json:
+    """Return every cost of an architecture by its model's name; latency is null without a table.
+
+    Raises:
+        MissingBlockError: the table lacks a block of the network.
+    """
+    layers = space.layers(architecture)
+    return {
+        "architecture": architecture,
+        "digest": digest(space, architecture),
+        **{name: model.function(layers) for name, model in models.items()},
+        "latency_ms": table and table.network_ms(space.blocks(architecture)),
+    }
+
+
+def layer_rows(layers: Sequence[Layer], models: Mapping[str, CostModel]) -> list[Json]:
+    """Return a row for each layer with what it adds to the costs that add up."""
+    additive = [model for model in models.values() if model.additive]
+    return [
+        {
+            **{name: getattr(layer, name) for name in LAYER_FIELDS},
+            **{model.name: model.function([layer]) for model in additive},
+        }
+        for layer in layers
+    ]
+
+
+def read_table(path: Path) -> LatencyTable:
+    """Return the latency table in a file.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    try:
+        return LatencyTable.read(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--table: {error}") from error

@@ -1,0 +1,35 @@
+"""Statistics of batch norms for a network whose weights come from a supernet.
+
+A supernet's running statistics are of mixes of networks; a network alone needs its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from workers.augment import normalise
+from workers.datasets import Data, Split
+
+BATCHES = 16  # that give the statistics
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, split: Split, data: Data, batch_size: int) -> None:
+    """Replace running statistics by plain averages over the first batches of a split.
+
+    Every rank sees the same images, and none is augmented, as in evaluation. Modules' modes are
+    training afterwards; momenta are what they were.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over all batches
+    network.train()
+    for index_B in torch.split(torch.arange(len(split)), batch_size)[:BATCHES]:
+        if len(index_B) > 1 or len(split) == 1:
+            images, _ = split.batch(index_B)
+            network(normalise(images, data.mean, data.std))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
