@@ -180,17 +180,18 @@ def _edge_name(source: Node, target: Node) -> str:
 
 
 def _cheapest_path(columns: Sequence[Sequence[Node]], config: ConvFabricConfig) -> Architecture:
-    """Return the path with the fewest multiply-accumulates.
+    """Return the path with the fewest edges and multiply-accumulates.
 
-    It runs at coarse scales: for classification down the first column and along the last scale,
-    for segmentation down and up again, one scale in a column. The way up costs most at its end.
+    It leaves the fine scales at once, and changes scale on the way from column to column. For
+    segmentation it comes back as late as it can: the last step, to the finest scale, costs most.
     """
-    lowest = config.scales - 1
+    lowest, last = config.scales - 1, config.columns - 1
     if config.head == "classification":
-        nodes = [*columns[0], *(column[lowest] for column in columns[1:])]
+        start = max(lowest - last, 0)  # columns may be too few to get down without the first one
+        scales = [min(start + column, lowest) for column in range(len(columns))]
     else:
-        nodes = [
-            column[min(place, config.columns - 1 - place, lowest)]
-            for place, column in enumerate(columns)
-        ]
+        start = 0
+        scales = [min(column, last - column, lowest) for column in range(len(columns))]
+    along = [column[scale] for column, scale in zip(columns, scales, strict=True)]
+    nodes = [*columns[0][:start], *along]
     return {_edge_name(*ends): True for ends in itertools.pairwise(nodes)}

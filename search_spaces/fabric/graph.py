@@ -11,8 +11,8 @@ from torch import nn
 
 from search_spaces.base import Architecture, Block, Choice, Layer, Shape
 from search_spaces.fabric.blocks import chain_block, sum_block
-from search_spaces.fabric.counting import count_networks
 from search_spaces.fabric.modules import FabricNetwork, Step, Sum, chain
+from search_spaces.fabric.paths import count_networks, on_paths
 from search_spaces.fabric.records import HEAD, STEM, output_of, sum_layers
 
 
@@ -90,21 +90,8 @@ class Fabric:
             ValueError: an edge is unknown or its value is not a boolean.
         """
         self._check(architecture)
-        reached, reaching = [False] * len(self.nodes), [False] * len(self.nodes)
-        reached[0] = reaching[-1] = True
-        forward: list[tuple[int, Edge]] = []
-        for index, edge in enumerate(self.edges):
-            source, target = self._ends[index]
-            if reached[source] and architecture.get(edge.name):
-                reached[target] = True
-                forward.append((index, edge))
-        kept: list[Edge] = []
-        for index, edge in reversed(forward):
-            source, target = self._ends[index]
-            if reaching[target]:
-                reaching[source] = True
-                kept.append(edge)
-        return kept[::-1]
+        on = [index for index, edge in enumerate(self.edges) if architecture.get(edge.name)]
+        return [self.edges[index] for index in on_paths(self._ends, on, len(self.nodes) - 1)]
 
     def layers(self, architecture: Architecture) -> tuple[Layer, ...]:
         """Return the layers in execution order, the edges in order of creation; none: no network.

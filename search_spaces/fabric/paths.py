@@ -1,22 +1,49 @@
-"""How many networks a graph holds: sets of edges that all lie on paths from source to sink.
+"""Paths through a graph: which edges lie on one, and how many sets of edges all do.
 
-In a graph without cycles these are the sets under which every inner node has an edge into it if
-and only if it has one out of it, and source and sink are used. A dynamic program takes in one node
-after the other with its edges to the earlier ones; of those that still wait for edges, it knows
-whether they have edges in and out.
+Nodes are numbers in topological order, the source 0, the sink the last; edges are pairs of them
+and may be parallel.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+Ends = tuple[int, int]
+"""Source and target of an edge."""
 
 
-def count_networks(edges: Sequence[tuple[int, int]]) -> int:
-    """Return the exact number of networks; k parallel edges join two nodes in 2^k - 1 ways.
+def on_paths(edges: Sequence[Ends], on: Iterable[int], sink: int) -> list[int]:
+    """Return the indices, among `on`, of edges on a path of such edges from node 0 to the sink.
 
     Args:
-        edges: (from, to) of nodes in topological order, the source 0, the sink the last.
+        edges: all edges into a node before any edge out of it.
+        on: indices of the edges to go by, ascending.
+        sink: the last node.
+    """
+    reached, reaching = {0}, {sink}
+    forward = []
+    for index in on:
+        source, target = edges[index]
+        if source in reached:
+            reached.add(target)
+            forward.append(index)
+    kept = []
+    for index in reversed(forward):
+        source, target = edges[index]
+        if target in reaching:
+            reaching.add(source)
+            kept.append(index)
+    return kept[::-1]
+
+
+def count_networks(edges: Sequence[Ends]) -> int:
+    """Return the exact number of sets of edges, not empty, that all lie on paths of the set.
+
+    These are the sets under which every inner node has an edge into it if and only if it has one
+    out of it, and source and sink are used. A dynamic program takes in one node after the other,
+    with its edges to earlier ones; a state tells of every node that still waits for edges whether
+    it has edges in and out. k parallel edges join two nodes in 2^k - 1 ways.
     """
     sink = max(target for _, target in edges)
     parallel = Counter(edges)
