@@ -5,6 +5,8 @@
     results/predictions/<candidate>-<split>.parquet   one row: the predicted class of every sample
     results/labels/<dataset>-<split>.parquet          one row: the true class of every sample
 
+Where labels are maps, a sample is a labelled pixel: image by image, row by row.
+
 A part is written whole or not at all, and writing it again replaces it: a repeated trial leaves no
 duplicate. Parts of older versions may lack columns, which then read as null. pandas, DuckDB and
 pyarrow read the folders without this module.
@@ -53,6 +55,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             "val_accuracy": pa.float64(),  # accuracies and rates are fractions
             "val_loss": pa.float64(),
             "test_accuracy": pa.float64(),
+            "val_mean_iou": pa.float64(),  # null where labels are no maps
+            "test_mean_iou": pa.float64(),
             "macs": pa.int64(),
             "num_params": pa.int64(),
             "num_params_without_norm": pa.int64(),

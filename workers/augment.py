@@ -1,5 +1,7 @@
 """Augmentation as batched tensor operations in which every image gets its own draw.
 
+What is done to clips of speech is in audio_ops.
+
 Small random numbers come from a CPU generator, so the draws of a run are the same on every device
 and cost a GPU no wait. Images that drew the same operation are transformed together.
 
@@ -33,7 +35,7 @@ Policy = Literal[
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images, in this order; the defaults do nothing.
+    """What is done to training samples, images in this order; the defaults do nothing.
 
     `min_crop_area` < 1 cuts out a random part of at least that share of the area (aspect 3/4 to
     4/3) and scales it back (Szegedy et al., 2015). `pad` adds that many black pixels around and
@@ -41,7 +43,9 @@ class Augmentation:
     (Cubuk et al., 2020) with `num_ops` operations, each applied with probability 0.5 at a
     strength drawn from a normal distribution (`magnitude` of 10, `magnitude_std`; timm's
     "m9-mstd0.5"), or one of AutoAugment's policies (Cubuk et al., 2019). `erase` is the
-    probability that a rectangle becomes noise (Zhong et al., 2020).
+    probability that a rectangle becomes noise (Zhong et al., 2020). Of images whose labels are
+    maps, only `flip` is done. Clips of speech are moved in time by up to `shift_ms`; a
+    `noise_share` of them gets noise at a volume of up to `noise_volume`.
     """
 
     min_crop_area: float = 1.0
@@ -52,13 +56,19 @@ class Augmentation:
     magnitude_std: float = 0.5
     num_ops: int = 2
     erase: float = 0.0
+    shift_ms: float = 0.0
+    noise_share: float = 0.0
+    noise_volume: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse amounts that cannot be."""
         if not 0 < self.min_crop_area <= 1:
             raise ValueError(f"min_crop_area: {self.min_crop_area} is outside (0, 1]")
-        if not 0 <= self.erase <= 1:
-            raise ValueError(f"erase: {self.erase} is outside [0, 1]")
+        for name in ("erase", "noise_share", "noise_volume"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is outside [0, 1]")
+        if not 0 <= self.shift_ms < 1000:
+            raise ValueError(f"shift_ms: {self.shift_ms} is outside [0, 1000)")
         if not 0 <= self.magnitude <= 10:
             raise ValueError(f"magnitude: {self.magnitude} is outside [0, 10]")
         for name in ("pad", "magnitude_std", "num_ops"):
@@ -136,6 +146,16 @@ def shift_and_flip(
         rows_BH.to(device)[:, None, :, None],
         cols_BW.to(device)[:, None, None, :],
     ]
+
+
+def flip_together(
+    images_BCHW: torch.Tensor, maps_BHW: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images and their maps of labels, mirrored left and right half of the time."""
+    mirrored_B = torch.rand(len(images_BCHW), generator=generator) < 0.5
+    mirrored_B11 = mirrored_B.to(images_BCHW.device)[:, None, None]
+    images_BCHW = torch.where(mirrored_B11[:, None], images_BCHW.flip(-1), images_BCHW)
+    return images_BCHW, torch.where(mirrored_B11, maps_BHW.flip(-1), maps_BHW)
 
 
 def crop_and_resize(

@@ -1,6 +1,6 @@
 """The batches of an epoch, in an order that a seed and the epoch determine.
 
-Shapes: N samples of a split, B images of this rank's part of a batch.
+Shapes: N samples of a split, B of this rank's part of a batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from workers.datasets import Split, TensorSplit
 from workers.protocol import seeded
 from workers.ranks import place
 
-Images = torch.Tensor
+Samples = torch.Tensor
 Labels = torch.Tensor
 
 
@@ -30,8 +30,8 @@ def num_batches(split: Split, batch_size: int) -> int:
 
 def batches(
     split: Split, batch_size: int, *, seed: int, epoch: int
-) -> Iterator[tuple[Images, Labels]]:
-    """Yield this rank's part of every batch of an epoch: uint8 images and int64 labels.
+) -> Iterator[tuple[Samples, Labels]]:
+    """Yield this rank's part of every batch of an epoch: samples as held, and int64 labels.
 
     The order depends on (seed, epoch) alone. Each batch is cut into equal, contiguous parts, one
     a rank; a remainder is dropped, and so is the ragged last batch (a split smaller than one

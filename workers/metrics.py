@@ -1,6 +1,7 @@
-"""Figures of predictions: flips between two models.
+"""Figures of predictions: flips between two models, and how well regions are found.
 
-Shapes: N samples, M models. Arrays are NumPy arrays or CPU tensors of class numbers.
+Shapes: N samples (or pixels), M models, K classes. Arrays are NumPy arrays or CPU tensors of class
+numbers.
 A flip is a sample on which two models disagree in being right (Yan et al., "Positive-Congruent
 Training", CVPR 2021, section 3): negative if the reference is right and the target wrong.
 """
@@ -33,6 +34,23 @@ def negative_flip_matrix(predictions_MN: Classes, labels_N: Classes) -> Reals:
     right_MN = _right(predictions_MN, labels_N).astype(np.float64)
     matrix: Reals = right_MN @ (1.0 - right_MN).T / right_MN.shape[1]
     return matrix
+
+
+def mean_iou(predictions_N: Classes, labels_N: Classes) -> float:
+    """Return intersection over union, the mean over the classes that were predicted or there.
+
+    Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 5;
+    pixels are counted over all images together.
+    """
+    right_N = _right(predictions_N, labels_N)
+    predictions_N, labels_N = np.asarray(predictions_N), np.asarray(labels_N)
+    classes = int(max(predictions_N.max(), labels_N.max())) + 1
+    common_K, predicted_K, there_K = (
+        np.bincount(classes_N, minlength=classes)
+        for classes_N in (labels_N[right_N], predictions_N, labels_N)
+    )
+    union_K = predicted_K + there_K - common_K
+    return float((common_K[union_K > 0] / union_K[union_K > 0]).mean())
 
 
 def _right(predictions: Classes, labels_N: Classes) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 Every random draw follows from (seed, epoch, step, rank), so a run repeats bit for bit and goes on
 after any epoch. Networks run in channels-last layout: on a CPU it is 1.3 to 2 times as fast.
 
-Shapes: N samples of a split, B images of a batch, C channels, H x W pixels, S steps of an epoch.
+Shapes: N samples of a split, B of a batch, C channels, H x W pixels, S steps of an epoch.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from search_spaces.base import Architecture
 from workers import schedules
-from workers.augment import Augmentation, augmented
+from workers.augment import Augmentation
 from workers.averages import MovingAverage
 from workers.batches import batches, generator, num_batches
-from workers.datasets import Data, Split
+from workers.datasets import IGNORED, Data, Split
 from workers.distillation import Teacher, distillation_loss, load_teacher, teacher_logits
 from workers.drop_rates import set_drop_rates
 from workers.evaluation import evaluate
+from workers.inputs import training_batch
 from workers.optimizers import RMSpropTF, decay_groups
 from workers.protocol import Candidate, Problem, Progress, State, copied, seeded
 from workers.ranks import average_buffers, average_gradients, average_tensors, place
@@ -113,7 +114,8 @@ def train(
 ) -> Iterator[Progress]:
     """Train a network in place and yield its progress after every epoch.
 
-    Metrics: train_loss, val_loss, val_accuracy, lr (at the epoch's end), epoch_s.
+    Metrics: train_loss, val_loss, val_accuracy, val_mean_iou where labels are maps, lr (at the
+    epoch's end), epoch_s.
     Validation is of the moving average where there is one; at the last progress `model`
     itself holds it. A state of the last epoch gives that progress again.
 
@@ -145,8 +147,7 @@ def train(
         epoch_s = time.perf_counter() - started
         run.metrics = {
             "train_loss": train_loss,
-            "val_loss": evaluation.loss,
-            "val_accuracy": evaluation.accuracy,
+            **evaluation.metrics("val"),
             "lr": learning_rate(recipe, run.epoch),
             "epoch_s": epoch_s,
         }
@@ -159,7 +160,7 @@ def finish(
     """Train an architecture; the last progress carries it (`protocol.Finish`).
 
     It starts from scratch, or, as `recipe.inherited_epochs` says, from the weights of its search.
-    The candidate has val_accuracy and val_loss, its predictions on validation, and its
+    The candidate has the validation's figures (`Evaluation.metrics`), its predictions, and its
     weights (their moving average where the recipe has one).
 
     Raises:
@@ -199,7 +200,7 @@ def _candidate(problem: Problem, architecture: Architecture, network: nn.Module)
     evaluation = evaluate(network, data.val.to(problem.device), data)
     return Candidate(
         architecture,
-        metrics={"val_accuracy": evaluation.accuracy, "val_loss": evaluation.loss},
+        metrics=evaluation.metrics("val"),
         predictions={"val": evaluation.predictions_N},
         weights=copied(network.state_dict()),
     )
@@ -240,11 +241,10 @@ class _Training:
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seeded(seed, "dropout", self.epoch, rank).getrandbits(63))
             loaded = batches(split, recipe.batch_size, seed=seed, epoch=self.epoch)
-            for step, (images_BCHW, labels_B) in enumerate(loaded):
+            for step, (samples_B, labels_B) in enumerate(loaded):
                 draws = generator(seed, "augment", self.epoch, step, rank)
-                x_BCHW = augmented(
-                    images_BCHW, recipe.augment, draws, mean=data.mean, std=data.std
-                ).contiguous(memory_format=torch.channels_last)
+                x_BCHW, labels_B = training_batch(samples_B, labels_B, data, recipe.augment, draws)
+                x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
                 losses.append(self.train_step(x_BCHW, labels_B, self.epoch + step / steps))
         average_buffers(self.model)
         if self.average is not None:
@@ -254,7 +254,7 @@ class _Training:
     def train_step(
         self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, epoch: float
     ) -> torch.Tensor:
-        """Make one step on normalised images; return the loss, which is on the device."""
+        """Make one step on what `inputs` gives; return the loss, which is on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, epoch)
         self.optimizer.zero_grad()
@@ -278,6 +278,9 @@ class _Training:
         if self.teacher is None or teacher is None:
             return loss
         taught_BK = teacher_logits(self.teacher, teacher, x_BCHW).float()
+        if labels_B.dim() > 1:  # of maps, what is labelled
+            labelled_B = labels_B != IGNORED
+            logits_BK, taught_BK = (x.movedim(1, -1)[labelled_B] for x in (logits_BK, taught_BK))
         distilled = distillation_loss(logits_BK, taught_BK, teacher.temperature)
         return torch.lerp(loss, distilled, teacher.weight)
 

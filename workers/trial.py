@@ -27,7 +27,7 @@ from cost_models.latency_table import LatencyTable, Timing
 from search_spaces import SPACES
 from search_spaces.base import Architecture, SearchSpace
 from workers.datasets import DATASETS, Data, data_root, from_arrays, proxy
-from workers.evaluation import evaluate
+from workers.evaluation import Evaluation, evaluate
 from workers.executors.work import Row
 from workers.methods import METHODS
 from workers.protocol import Candidate, Method, Problem, Progress, State
@@ -168,8 +168,8 @@ def cost_function(
 
 def predict_test(
     setup: tuple[Mapping[str, Any], Data], item: tuple[Architecture, Mapping[str, Any]]
-) -> tuple[float, torch.Tensor]:
-    """Return test accuracy and predicted classes of a finished network.
+) -> Evaluation:
+    """Return what a finished network makes of the test split.
 
     Args:
         setup: the resolved study and its data.
@@ -182,8 +182,7 @@ def predict_test(
     network.load_state_dict(as_tensors(weights))
     if study["resources"]["gpus_per_worker"] and torch.cuda.is_available():
         network.cuda()
-    evaluation = evaluate(network, data.test, data)
-    return evaluation.accuracy, evaluation.predictions_N
+    return evaluate(network, data.test, data)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_describe_agrees_with_what_digits_load(digits: Data) -> None:
     assert images.dtype == torch.uint8
     assert labels.dtype == torch.int64
     assert digits.num_classes == classes == 10
-    assert digits.train.images_NCHW.max() == 255  # type: ignore[attr-defined]
+    assert digits.train.samples_N.max() == 255  # type: ignore[attr-defined]
     assert (len(digits.train), len(digits.val), len(digits.test)) == (1079, 359, 359)
 
 

@@ -1,4 +1,7 @@
-"""What a data set is: three splits that give batches of uint8 images by index.
+"""What a data set is: three splits that give batches of samples by index.
+
+A sample is a uint8 image (C, H, W) or an int16 clip of speech (T,). Its label is a class, or, of an
+image, a map of classes (H, W) in which IGNORED marks pixels that do not count.
 
 Shapes: N samples of a split, B of a batch, M of a subset; C channels, H x W pixels.
 """
@@ -10,20 +13,24 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
 from search_spaces.base import Shape
+from workers.audio_ops import FrontEnd
+
+IGNORED = -100  # the label that torch's cross-entropy leaves out
+Kind = Literal["images", "clips", "label_maps"]
 
 
 class Split(Protocol):
-    """Images and labels that are fetched by index."""
+    """Samples and labels that are fetched by index."""
 
     @property
     def labels_N(self) -> torch.Tensor:  # noqa: N802
-        """The class of every sample, int64."""
+        """The label of every sample: classes (N,), or maps of them (N, H, W)."""
         ...
 
     def __len__(self) -> int:
@@ -31,7 +38,7 @@ class Split(Protocol):
         ...
 
     def batch(self, index_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images (B, C, H, W) as uint8 and labels (B,) as int64."""
+        """Return samples as they are held, images (B, C, H, W) uint8, and labels as int64."""
         ...
 
     def subset(self, index_M: torch.Tensor) -> Split:
@@ -45,9 +52,12 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class TensorSplit:
-    """A split that is wholly resident: images (N, C, H, W) uint8, labels (N,) int64."""
+    """A split that is wholly resident: images (N, C, H, W) uint8 or clips (N, T) int16.
 
-    images_NCHW: torch.Tensor
+    Labels are classes (N,) int64, or maps (N, H, W) of a smaller integer type.
+    """
+
+    samples_N: torch.Tensor
     labels_N: torch.Tensor
 
     def __len__(self) -> int:
@@ -55,22 +65,32 @@ class TensorSplit:
         return len(self.labels_N)
 
     def batch(self, index_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images (B, C, H, W) as uint8 and labels (B,) as int64."""
+        """Return samples as they are held and labels as int64."""
         index_B = index_B.to(self.labels_N.device)
-        return self.images_NCHW[index_B], self.labels_N[index_B]
+        return self.samples_N[index_B], self.labels_N[index_B].long()
 
     def subset(self, index_M: torch.Tensor) -> TensorSplit:
         """Return a split of the samples at these indices, in this order."""
-        return TensorSplit(*self.batch(index_M))
+        index_M = index_M.to(self.labels_N.device)
+        return TensorSplit(self.samples_N[index_M], self.labels_N[index_M])
 
     def to(self, device: torch.device) -> TensorSplit:
         """Return the split with its tensors on the device."""
-        return TensorSplit(self.images_NCHW.to(device), self.labels_N.to(device))
+        return TensorSplit(self.samples_N.to(device), self.labels_N.to(device))
+
+
+def truth(split: Split) -> torch.Tensor:
+    """Return what is to be predicted: every sample's class, or every labelled pixel's, in order."""
+    return split.labels_N[split.labels_N != IGNORED].long()
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in three splits; `mean` and `std` are per channel, of values in [0, 1]."""
+    """A data set in three splits.
+
+    `mean` and `std` are those of training samples: of images per channel, of values in [0, 1]; of
+    clips per coefficient that the `front_end` gives.
+    """
 
     name: str
     train: Split
@@ -79,21 +99,23 @@ class Data:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    front_end: FrontEnd | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A data set's entry in `DATASETS`.
 
-    `Config` holds its options. `describe(config, root)` returns the shape of a sample and the
-    number of classes, and raises FileNotFoundError with the remedy if the files are absent; it
-    reads no images. `load(config, root)` returns the data. `root` is the folder that
-    `PARETORAY_DATA` names.
+    `Config` holds its options. `describe(config, root)` returns the shape in which a network sees
+    a sample and the number of classes, and raises FileNotFoundError with the remedy if the files
+    are absent; it reads no samples. `load(config, root)` returns the data. `root` is the folder
+    that `PARETORAY_DATA` names. `kind` says what a sample and its label are.
     """
 
     Config: type
     describe: Callable[[Any, Path], tuple[Shape, int]]
     load: Callable[[Any, Path], Data]
+    kind: Kind = "images"
 
 
 @dataclass(frozen=True)
@@ -144,7 +166,7 @@ def to_arrays(data: Data) -> Mapping[str, Any] | None:
     """Return a data set as NumPy arrays and plain values, for an object store.
 
     Returns:
-        What `from_arrays` takes, or None if the images are not resident in memory.
+        What `from_arrays` takes, or None if the samples are not resident in memory.
     """
     splits = {"train": data.train, "val": data.val, "test": data.test}
     arrays: dict[str, Any] = {
@@ -156,8 +178,11 @@ def to_arrays(data: Data) -> Mapping[str, Any] | None:
     for name, split in splits.items():
         if not isinstance(split, TensorSplit):
             return None
-        arrays[f"{name}_images"] = split.images_NCHW.cpu().numpy()
+        arrays[f"{name}_samples"] = split.samples_N.cpu().numpy()
         arrays[f"{name}_labels"] = split.labels_N.cpu().numpy()
+    if data.front_end is not None:
+        arrays["stride_ms"] = data.front_end.stride_ms
+        arrays["noise"] = data.front_end.noise_MT.cpu().numpy()
     return arrays
 
 
@@ -167,15 +192,19 @@ def from_arrays(arrays: Mapping[str, Any]) -> Data:
     Arrays from an object store are read-only; nothing writes into a split.
     """
     splits = {
-        name: TensorSplit(_shared(arrays[f"{name}_images"]), _shared(arrays[f"{name}_labels"]))
+        name: TensorSplit(_shared(arrays[f"{name}_samples"]), _shared(arrays[f"{name}_labels"]))
         for name in ("train", "val", "test")
     }
+    front_end = None
+    if "noise" in arrays:
+        front_end = FrontEnd(arrays["stride_ms"], _shared(arrays["noise"]))
     return Data(
         name=arrays["name"],
         **splits,
         num_classes=arrays["num_classes"],
         mean=tuple(arrays["mean"]),
         std=tuple(arrays["std"]),
+        front_end=front_end,
     )
 
 

@@ -39,7 +39,7 @@ def resident(
     """Cut validation from train, and take mean and standard deviation from what is left."""
     held, kept = stratified(train.labels_N, val_fraction, seed=SPLIT_SEED)
     val, train = train.subset(held), train.subset(kept)
-    mean, std = moments(train.images_NCHW)
+    mean, std = moments(train.samples_N)
     return Data(name, train, val, test, num_classes, mean, std)
 
 
@@ -67,19 +67,18 @@ def proxy(
     Args:
         data: the whole data set.
         classes: share of the classes, in (0, 1]; the same ones in train and validation.
-        images: share of the images of each class, in (0, 1].
+        images: share of the samples of each class, in (0, 1]; of all, where labels are maps.
         seed: determines which.
 
     Raises:
-        ValueError: fewer than 10 classes would be left.
+        ValueError: fewer than 10 classes would be left, or labels are maps of several.
     """
     train, val = data.train, data.val
     if classes is not None and classes < 1:
         kept = draw_classes(data.num_classes, classes, seed)
         train, val = _of_classes(train, kept), _of_classes(val, kept)
     if images is not None and images < 1:
-        train = train.subset(stratified(train.labels_N, images, seed=seed)[0])
-        val = val.subset(stratified(val.labels_N, images, seed=seed)[0])
+        train, val = (_share(split, images, seed) for split in (train, val))
     return replace(data, train=train, val=val)
 
 
@@ -99,5 +98,14 @@ def draw_classes(num_classes: int, share: float, seed: int) -> torch.Tensor:
     return torch.randperm(num_classes, generator=generator)[:count]
 
 
+def _share(split: Split, share: float, seed: int) -> Split:
+    labels_N = split.labels_N
+    if labels_N.dim() > 1:  # an image with a map of labels has no class of its own
+        labels_N = torch.zeros(len(split), dtype=torch.int64)
+    return split.subset(stratified(labels_N, share, seed=seed)[0])
+
+
 def _of_classes(split: Split, classes: torch.Tensor) -> Split:
+    if split.labels_N.dim() > 1:
+        raise ValueError("proxy.classes: every map of labels holds many; allowed: proxy.images")
     return split.subset(torch.isin(split.labels_N.cpu(), classes).nonzero()[:, 0])

@@ -147,15 +147,15 @@ def test_the_candidate_is_a_network_that_works(start):
 
 def test_weights_and_architecture_never_see_the_same_images():
     problem = tiny_problem()
-    problem.data.train.images_NCHW[:, 0, 0, 0] = torch.arange(160, dtype=torch.uint8)
+    problem.data.train.samples_N[:, 0, 0, 0] = torch.arange(160, dtype=torch.uint8)
     run = SupernetTraining(problem, CONFIG, None)
     parts = [
-        set(part.images_NCHW[:, 0, 0, 0].tolist()) for part in (run.weight_part, run.arch_part)
+        set(part.samples_N[:, 0, 0, 0].tolist()) for part in (run.weight_part, run.arch_part)
     ]
     assert [len(part) for part in parts] == [128, 32]
     assert parts[0].isdisjoint(parts[1])
     other = SupernetTraining(dataclasses.replace(problem, seed=9), CONFIG, None)
-    assert torch.equal(other.arch_part.images_NCHW, run.arch_part.images_NCHW)
+    assert torch.equal(other.arch_part.samples_N, run.arch_part.samples_N)
 
 
 def test_steps_train_their_own_parameters_only(start):

@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from search_spaces.base import SearchSpace
 from search_spaces.gpunet import GPUNet
-from workers.augment import augmented
 from workers.batches import batches, generator, num_batches
 from workers.datasets import Data, Split
+from workers.inputs import training_batch
 from workers.methods.prunet.config import Config
 from workers.methods.prunet.meter import StepMeter
 from workers.methods.prunet.supernet import Supernet
@@ -148,7 +148,7 @@ class SupernetTraining:
         seed, device, data = self.problem.seed, self.problem.device, self.problem.data
         rank, _ = place()
         draws = generator(seed, "augment", self.epoch, step, rank)
-        x = augmented(images, self.config.augment, draws, mean=data.mean, std=data.std)
+        x, labels = training_batch(images, labels, data, self.config.augment, draws)
         mixes = self.supernet.draw(generator(seed, "gumbel", self.epoch, step))
         amp = self.config.amp and device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if amp else nullcontext():
