@@ -138,7 +138,7 @@ class NetworkLatency:
             for source, edge in step.arrivals:
                 start = later(start, ends[source] + delays[edge])
             ends[step.module] = free[step.machine] = start + step.compute_ms
-        return reduce(later, free)
+        return reduce(later, free, 0.0)
 
 
 def network_latency(
@@ -164,17 +164,11 @@ def network_latency(
         ValueError: a module has no place or no time, or no later cycle than what it reads; or a
             link is not between two of the machines.
     """
+    _check_links(links or {}, schedule.machines)
     graph = module_graph(layers)
-    links = links or {}
-    _check_links(links, schedule.machines)
     places = _places(graph, schedule)
     times = _times(graph, compute_ms_by_macs(layers) if compute_ms is None else compute_ms)
-    edges: dict[Delay, list[tuple[int, int]]] = defaultdict(list)
-    for module, place in enumerate(places):
-        for source in graph.sources[module]:
-            link = (places[source].machine, place.machine)
-            if link[0] != link[1]:
-                edges[links.get(link, delay)].append((source, module))
+    edges = _delayed_edges(graph, places, delay, links or {})
     arrivals: list[list[tuple[int, int]]] = [[] for _ in places]
     for edge, (source, module) in enumerate(chain.from_iterable(edges.values())):
         arrivals[module].append((source, edge))
@@ -182,8 +176,7 @@ def network_latency(
         Step(module, places[module].machine, times[module], arrivals[module])
         for module in sorted(range(len(places)), key=lambda module: places[module].cycle)
     ]
-    delays = [(delay, len(delayed)) for delay, delayed in edges.items()]
-    return NetworkLatency(schedule.machines, steps, delays)
+    return NetworkLatency(schedule.machines, steps, [(way, len(of)) for way, of in edges.items()])
 
 
 def compute_ms_by_macs(
@@ -218,6 +211,19 @@ def _places(graph: ModuleGraph, schedule: Schedule) -> list[Placement]:
                     " which it reads"
                 )
     return places
+
+
+def _delayed_edges(
+    graph: ModuleGraph, places: Sequence[Placement], delay: Delay, links: Mapping[Link, Delay]
+) -> dict[Delay, list[tuple[int, int]]]:
+    """Return the edges between machines, (source, module), by their delay."""
+    edges: dict[Delay, list[tuple[int, int]]] = defaultdict(list)
+    for module, place in enumerate(places):
+        for source in graph.sources[module]:
+            link = (places[source].machine, place.machine)
+            if link[0] != link[1]:
+                edges[links.get(link, delay)].append((source, module))
+    return edges
 
 
 def _times(graph: ModuleGraph, compute_ms: Mapping[str, float]) -> list[float]:

@@ -39,20 +39,18 @@ def draw(schedule: Schedule, layers: Sequence[Layer], title: str) -> matplotlib.
         layers: of the network.
         title: what the chart's heading names.
     """
+    shapes = {layer.module: layer.out_shape for layer in layers}  # its last layer's
+    colors = _colors(list(dict.fromkeys(shapes.values())))
     labelled = schedule.cycles <= MOST_LABELLED
     column, row = LABELLED_INCHES if labelled else BARE_INCHES
     size = (max(6.4, 1.8 + column * schedule.cycles), 1.2 + row * schedule.machines)
     figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    shapes = {layer.module: layer.out_shape for layer in layers}  # its last layer's
-    colors = _colors(list(dict.fromkeys(shapes.values())))
     multiplying = {layer.module for layer in layers if macs_of(layer)}
     for placement in schedule.placements:
-        module = placement.module
-        color = colors[shapes[module]] if module in multiplying else _pale(colors[shapes[module]])
-        _bar(axes, placement, color)
-        if labelled:
-            _label(axes, placement, color)
+        full = colors[shapes[placement.module]]
+        color = full if placement.module in multiplying else _pale(full)
+        _bar(axes, placement, color, labelled)
     _frame(axes, schedule)
     figure.suptitle(f"{title}: {_figures(schedule)}", x=0.01, ha="left", size=10, color=INK)
     patches = [Patch(color=color, label=_text(shape)) for shape, color in colors.items()]
@@ -70,16 +68,13 @@ def _pale(color: Color) -> Color:
     return red, green, blue
 
 
-def _bar(axes: Axes, placement: Placement, color: Color) -> None:
+def _bar(axes: Axes, placement: Placement, color: Color, labelled: bool) -> None:
     middle = placement.cycle + 1  # people count from 1
     axes.bar(middle, 0.9, 1, placement.machine - 0.45, color=color, edgecolor="white")
-
-
-def _label(axes: Axes, placement: Placement, background: Color) -> None:
-    light = sum(map(operator.mul, LUMINANCE, background)) > LIGHT
-    place = (placement.cycle + 1, placement.machine)
-    text = axes.text(*place, placement.module, ha="center", va="center", rotation=90)
-    text.set(size=6.5, color=INK if light else "white")
+    if labelled:
+        text = axes.text(middle, placement.machine, placement.module, ha="center", va="center")
+        light = sum(map(operator.mul, LUMINANCE, color)) > LIGHT
+        text.set(rotation=90, size=6.5, color=INK if light else "white")
 
 
 def _frame(axes: Axes, schedule: Schedule) -> None:
