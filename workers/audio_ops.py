@@ -1,6 +1,6 @@
 """Clips of speech in batches: shifted, mixed with noise, and turned into features.
 
-Shapes: B clips of a batch, T = 16,000 samples of a clip, M clips of noise, F frames of K = 10
+Shapes: B clips of a batch, T = CLIP_SAMPLES of a clip, M clips of noise, F frames of K = 10
 coefficients. Draws come from a CPU generator, so those of a run are the same on every device.
 """
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 SAMPLE_RATE = 16_000
 CLIP_MS = 1000
+CLIP_SAMPLES = SAMPLE_RATE * CLIP_MS // 1000
 WINDOW_MS = 40
 NUM_COEFFICIENTS = 10
 FULL_SCALE = 32_768  # of int16 samples

@@ -11,6 +11,7 @@ from workers.datasets import (
     fashion_mnist,
     image_folder,
     part_labels,
+    speech_commands,
 )
 from workers.datasets.base import (
     IGNORED,
@@ -50,4 +51,5 @@ DATASETS: Mapping[str, Dataset] = {
     "image_folder": image_folder.DATASET,
     "camvid": camvid.DATASET,
     "part_labels": part_labels.DATASET,
+    "speech_commands": speech_commands.DATASET,
 }

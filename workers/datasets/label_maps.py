@@ -27,7 +27,8 @@ def mapped(
     mean, std = moments(splits["train"].samples_N)
     if side is not None:
         splits = {key: _amid(split, side) for key, split in splits.items()}
-    return Data(name, **splits, num_classes=num_classes, mean=mean, std=std)
+    train, val, test = (splits[key] for key in ("train", "val", "test"))
+    return Data(name, train, val, test, num_classes, mean, std)
 
 
 def pixels(image: Image.Image) -> torch.Tensor:
