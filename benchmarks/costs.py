@@ -1,9 +1,10 @@
-"""Architectures of `gpunet` a second, from an architecture to its costs, in one process.
+"""Architectures a second, from an architecture to its costs, in one process.
 
-    python benchmarks/costs.py [PRESET] [--count 2000]
+    python benchmarks/costs.py [--count 2000]
 
-The first pass over a space traces its blocks; the figures are those of architectures that were not
-seen before, with blocks that were.
+For every space: its records alone, each cost model, all of them, and all of them in one batched
+call, with what that call gains over single ones. The first pass over a space traces its parts; the
+figures are those of architectures that were not seen before, of parts that were.
 """
 
 from __future__ import annotations
@@ -11,46 +12,67 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from cost_models import COST_MODELS
-from search_spaces.base import sample
-from search_spaces.gpunet import PRESETS, Config, GPUNet
+from cost_models.batch import batch_costs
+from search_spaces import SPACES
+from search_spaces.base import Architecture, SearchSpace, sample
+
+CASES = {  # space, its options, the share of --count that is drawn
+    "gpunet, 28 pixels": ("gpunet", {"preset": "gpunet_28"}, 1.0),
+    "ResNet-110 fabric": ("resnet_fabric", {"depth": 110}, 0.05),
+    "conv fabric, 8 x 6": ("conv_fabric", {"columns": 8}, 0.1),
+    "DS-CNN L": ("keyword_nets", {"size": "l"}, 1.0),
+    "ResNet-20, 1x1": ("slimmable_resnet", {}, 1.0),
+}
 
 
 def main() -> None:
-    """Print a line for the records alone, for each cost model, and for all of them."""
+    """Print the rates of every space."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset", nargs="?", default="gpunet_28", choices=sorted(PRESETS))
     parser.add_argument("--count", type=int, default=2000)
-    arguments = parser.parse_args()
-    space, rng = GPUNet(Config(preset=arguments.preset)), random.Random(0)
-    for _ in range(arguments.count):
+    count = parser.parse_args().count
+    for title, (name, options, share) in CASES.items():
+        space = SPACES[name](SPACES[name].Config(**options))
+        compare(title, space, max(20, round(share * count)))
+
+
+def compare(title: str, space: SearchSpace, count: int) -> None:
+    """Print a space's rates."""
+    rng = random.Random(0)
+    for _ in range(count):
         space.layers(sample(space, rng))
-    drawn = [sample(space, rng) for _ in range(arguments.count)]
+    drawn = [sample(space, rng) for _ in range(count)]
 
-    show("layers", drawn, space.layers)
-    for name, model in COST_MODELS.items():
-        show(f"layers, {name}", drawn, lambda a, m=model: m.function(space.layers(a)))
+    def one_by_one(names: Sequence[str]) -> None:
+        for architecture in drawn:
+            layers = space.layers(architecture)
+            for name in names:
+                COST_MODELS[name].function(layers)
 
-    def all_costs(architecture: Any) -> list[float]:
-        layers = space.layers(architecture)
-        return [model.function(layers) for model in COST_MODELS.values()]
+    def batched(architectures: Sequence[Architecture]) -> None:
+        batch_costs(map(space.layers, architectures), COST_MODELS)
 
-    show(f"layers, all {len(COST_MODELS)}", drawn, all_costs)
+    print(f"{title}: {count} architectures")
+    show("records", count, lambda: one_by_one([]))
+    for name in COST_MODELS:
+        show(f"records, {name}", count, lambda n=name: one_by_one([n]))
+    single = show(f"records, all {len(COST_MODELS)}", count, lambda: one_by_one(list(COST_MODELS)))
+    batch = show("  in one batched call", count, lambda: batched(drawn))
+    print(f"  batched / single: {batch / single:.2f}x")
 
 
-def show(what: str, items: list[Any], function: Callable[[Any], object]) -> None:
-    """Print how often a second of processor time `function` does an item, in the best of 5."""
+def show(what: str, count: int, function: Callable[[], object]) -> float:
+    """Print and return how many architectures a second of processor time does, in the best of 3."""
     seconds = []
-    for _ in range(5):
+    for _ in range(3):
         start = time.process_time()
-        for item in items:
-            function(item)
+        function()
         seconds.append(time.process_time() - start)
-    rate = len(items) / min(seconds)
-    print(f"{what:32} {rate:>9,.0f} architectures/s")
+    rate = count / min(seconds)
+    print(f"  {what:34} {rate:>9,.0f} architectures/s")
+    return rate
 
 
 if __name__ == "__main__":

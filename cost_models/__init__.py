@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cost_models.distributed import distributed
+from cost_models.distributed import distributed, graph_cycles
 from cost_models.hello_edge import hello_edge_ops
 from cost_models.macs import macs
+from cost_models.module_graph import ModuleGraph
 from cost_models.params import num_params, num_params_without_norm, weight_bytes
 from cost_models.peak_memory import peak_memory_bytes
 from cost_models.slimmable_flops import slimmable_flops
@@ -22,19 +23,21 @@ from search_spaces.base import Layer
 class CostModel:
     """A cost: its name and unit, and the function that computes it from layers in order.
 
-    `additive`: the cost of a network is the sum of its layers' costs.
+    `additive`: the cost of a network is the sum of its layers' costs. `of_graph` is given for a
+    cost that depends on nothing but which modules read which.
     """
 
     name: str
     unit: str
     additive: bool
     function: Callable[[Sequence[Layer]], float]
+    of_graph: Callable[[ModuleGraph], float] | None = None
 
 
 def distributed_model(machines: int) -> CostModel:
     """Return the distributed computation cost on so many machines, named after their number."""
-    function = partial(distributed, machines=machines)
-    return CostModel(f"distributed_{machines}", "cycles", False, function)
+    name, of_graph = f"distributed_{machines}", partial(graph_cycles, machines=machines)
+    return CostModel(name, "cycles", False, partial(distributed, machines=machines), of_graph)
 
 
 COST_MODELS: Mapping[str, CostModel] = {
@@ -50,6 +53,6 @@ COST_MODELS: Mapping[str, CostModel] = {
     "distributed_4": distributed_model(4),
     "hello_edge_ops": CostModel("hello_edge_ops", "operations", True, hello_edge_ops),
     "slimmable_flops": CostModel(
-        "slimmable_flops", "FLOPs as the slimmable profiler counts", True, slimmable_flops
+        "slimmable_flops", "MAC and numbers pooled", True, slimmable_flops
     ),
 }

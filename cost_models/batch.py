@@ -1,13 +1,11 @@
-"""Costs of many networks in one call, which counts a layer that they share once.
-
-Spaces hand out the same records for the same parts, so networks share most of their layers.
-"""
+"""Costs of many networks in one call, in which costs share what they compute of a network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from cost_models import CostModel
+from cost_models.module_graph import module_graph
 from search_spaces.base import Layer
 
 
@@ -18,20 +16,14 @@ def batch_costs(
 
     Equal to one call of a model's function for each network.
     """
-    additive = {name: model for name, model in models.items() if model.additive}
-    known: dict[str, dict[int, float]] = {name: {} for name in additive}
-    seen: dict[int, Layer] = {}  # keeps the layers alive, so that no two have the same identity
     costs: dict[str, list[float]] = {name: [] for name in models}
+    by_graph = {name: m.of_graph for name, m in models.items() if m.of_graph is not None}
+    by_layers = {name: m.function for name, m in models.items() if m.of_graph is None}
     for layers in networks:
-        numbers = [id(layer) for layer in layers]
-        for number, layer in zip(numbers, layers, strict=True):
-            if number not in seen:
-                seen[number] = layer
-                for name, model in additive.items():
-                    known[name][number] = model.function((layer,))
-        for name, model in models.items():
-            if model.additive:
-                costs[name].append(sum(map(known[name].__getitem__, numbers)))
-            else:
-                costs[name].append(model.function(layers))
+        for name, function in by_layers.items():
+            costs[name].append(function(layers))
+        if by_graph:
+            graph = module_graph(layers)
+            for name, of_graph in by_graph.items():
+                costs[name].append(of_graph(graph))
     return costs

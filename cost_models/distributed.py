@@ -22,7 +22,7 @@ from heapq import heappop, heappush
 from typing import Literal
 
 from cost_models.fewest_cycles import fewest_cycles
-from cost_models.module_graph import ModuleGraph, depth_first_order, module_graph, path_lengths
+from cost_models.module_graph import ModuleGraph, module_graph, path_lengths
 from search_spaces.base import Layer
 
 Order = Literal["depth_first", "critical_path", "optimal"]
@@ -77,7 +77,16 @@ def distributed(layers: Sequence[Layer], machines: int, order: Order = "depth_fi
         ValueError: there is no machine, the order is unknown, the network is too large for
             `optimal`, or modules read each other.
     """
-    return len(_cycles(module_graph(layers), machines, order))
+    return graph_cycles(module_graph(layers), machines, order)
+
+
+def graph_cycles(graph: ModuleGraph, machines: int, order: Order = "depth_first") -> int:
+    """Return how many cycles the modules of a graph take on `machines` machines.
+
+    Raises:
+        ValueError: as `distributed`.
+    """
+    return len(_cycles(graph, machines, order))
 
 
 def schedule(layers: Sequence[Layer], machines: int, order: Order = "depth_first") -> Schedule:
@@ -106,7 +115,7 @@ def _cycles(graph: ModuleGraph, machines: int, order: Order) -> list[list[int]]:
         raise ValueError(f"machines: {machines}; allowed: 1 or more")
     if order not in ORDERS:
         raise ValueError(f"order: {order!r}; allowed: {', '.join(ORDERS)}")
-    walked = depth_first_order(graph)
+    walked = graph.depth_first
     if order == "depth_first":
         return _taken_in_order(graph, machines, walked)
     lengths = path_lengths(graph)
@@ -117,6 +126,8 @@ def _cycles(graph: ModuleGraph, machines: int, order: Order) -> list[list[int]]:
 
 def _taken_in_order(graph: ModuleGraph, machines: int, order: list[int]) -> list[list[int]]:
     """Fill each cycle with the first modules of `order` that have everything they read."""
+    if machines == 1:
+        return [[module] for module in order]
     rank = {module: place for place, module in enumerate(order)}
     missing = [len(sources) for sources in graph.sources]
     ready = [rank[module] for module in order if not missing[module]]  # sorted: a heap
