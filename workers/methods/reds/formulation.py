@@ -1,0 +1,94 @@
+"""REDS's knapsack: what a layer's first units are worth beside those kept before them.
+
+A weight counts when the unit that owns it is kept, and the unit that it reads. So pointwise
+convolutions and fully connected layers are scored by pairs of units, (k, t), a first convolution
+and depthwise kernels by units. With `linear_cost` units of all layers are scored by themselves.
+
+Legend: T units of the layer before, K units of a layer; U widths of the layer before, V widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from search_spaces.base import SearchSpace
+from workers.methods.reds.chain import Chain, Integers
+from workers.methods.reds.config import Config
+from workers.methods.reds.importance import kernel_scores
+from workers.methods.reds.prices import prices_of
+from workers.methods.reds.units import Axes, Tensors
+
+SCALE = 1e5  # scores of units and kernels are rounded to whole numbers after it
+
+
+def build_chain(space: SearchSpace, config: Config, scores: Tensors, axes: Axes) -> Chain:
+    """Return the knapsack of a space whose choices are the widths of a chain of layers, in order.
+
+    Args:
+        space: which networks exist.
+        config: which layers keep all their units, how many the others keep at least, and whether
+            units are priced and scored by themselves.
+        scores: of weights (`importance`), units in the order in which they are kept.
+        axes: of the weights.
+
+    Raises:
+        ValueError: the networks are no such chains, or the scores are all 0.
+    """
+    names = [choice.name for choice in space.choices]
+    widths = [_widths(space, config, index) for index in range(len(names))]
+    before = [np.ones(1, dtype=np.int64), *widths[:-1]]
+    pairs = list(zip(before, widths, strict=True))
+    prices = prices_of(space, linear=config.linear_cost)
+    tables = [_scores(names, index, pair, scores, axes, config) for index, pair in enumerate(pairs)]
+    if scores and not any(table_UV.any() for table_UV in tables):
+        raise ValueError("importance: every score is 0; the network has no gradients to go by")
+    return Chain(
+        widths=tuple(widths),
+        scores=tuple(tables),
+        costs=tuple(cost.table(*pair) for cost, pair in zip(prices.macs, pairs, strict=True)),
+        memory_bytes=tuple(
+            np.maximum.reduce([maps.table(*pair) for maps in entries])
+            for entries, pair in zip(prices.memory_bytes, pairs, strict=True)
+        ),
+    )
+
+
+def _widths(space: SearchSpace, config: Config, index: int) -> Integers:
+    choice = space.choices[index]
+    most = space.presets["full"][choice.name]
+    least = most if choice.name in config.keep else min(config.min_units, most)
+    return np.array([width for width in choice.options if width >= least], dtype=np.int64)
+
+
+def _scores(
+    names: Sequence[str],
+    index: int,
+    widths: tuple[Integers, Integers],
+    scores: Tensors,
+    axes: Axes,
+    config: Config,
+) -> Integers:
+    """Return what a layer's first units are worth, shape (U, V); nothing where all are kept."""
+    before_U, width_V = widths
+    total_UV = np.zeros((len(before_U), len(width_V)), dtype=np.int64)
+    if names[index] in config.keep:
+        return total_UV
+    for name, score in scores.items():
+        owner, read = axes[name][:2]
+        if owner is None or owner.layer != names[index]:
+            continue
+        kernels_KT = kernel_scores(score, axes[name])
+        if config.linear_cost or read is None:
+            total_UV += _rounded(kernels_KT.sum(1)).cumsum()[width_V - 1]
+        else:  # prices_of has refused what reads any other layer
+            prefix_KT = _rounded(kernels_KT).cumsum(0).cumsum(1)
+            total_UV += prefix_KT[width_V - 1][:, before_U - 1].T
+    return total_UV
+
+
+def _rounded(scores: torch.Tensor) -> Integers:
+    rounded: Integers = (SCALE * scores).round().long().numpy()
+    return rounded
