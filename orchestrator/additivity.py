@@ -7,11 +7,9 @@ differs from the first is the machine's noise: no prediction can be nearer than 
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
@@ -23,10 +21,8 @@ from cost_models.latency_table import LatencyTable
 from orchestrator.config import InputError
 from orchestrator.view import View
 from search_spaces.base import Architecture, Block, SearchSpace, sample
-from workers.storage import Storage
 
 NEAR = 0.1  # relative error of a prediction that counts as near
-PLOTS = (".pdf", ".png", ".svg")
 BEFORE, AFTER, MUTED = "#d9576b", "#1f6f8b", "#8795a1"
 
 Latencies = npt.NDArray[np.float64]
@@ -149,24 +145,3 @@ def draw(found: Check, title: str) -> matplotlib.figure.Figure:
     axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
     axes.legend(loc="upper left", frameon=False)
     return figure
-
-
-def check_plot(path: Path) -> None:
-    """Refuse a plot's file before anything is measured.
-
-    Raises:
-        InputError: its name has no ending that can be drawn.
-    """
-    if path.suffix not in PLOTS:
-        raise InputError(f"--plot {path}: ends in {path.suffix!r}; allowed: {list(PLOTS)}")
-
-
-def write_plot(figure: matplotlib.figure.Figure, path: Path) -> None:
-    """Write a figure in the format that the file's ending names.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    contents = io.BytesIO()
-    figure.savefig(contents, format=path.suffix.removeprefix("."), dpi=150)
-    Storage(str(path.absolute().parent)).write_bytes(path.name, contents.getvalue())

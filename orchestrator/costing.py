@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cost_models import COST_MODELS, CostModel, distributed_model
-from cost_models.latency_table import LatencyTable
+from cost_models.distributed import Schedule
+from cost_models.latency_table import LatencyTable, MissingBlockError
+from cost_models.network_latency import Delay, network_latency
 from orchestrator.config import InputError, nearest
 from search_spaces.base import Architecture, Layer, SearchSpace, digest
 
@@ -39,18 +43,23 @@ def find_architecture(space: SearchSpace, text: str) -> Architecture:
         raise InputError(f"--arch: {error}") from error
 
 
-def chosen_models(machines: str) -> dict[str, CostModel]:
-    """Return the cost models by name, `distributed` for these numbers of machines ("1,2,4").
+def machine_counts(text: str) -> list[int]:
+    """Return the numbers of machines in a text such as "1,2,4".
 
     Raises:
         InputError: the numbers are none, or a network cannot be distributed over so many.
     """
     try:
-        counts = [int(part) for part in machines.split(",")]
+        counts = [int(part) for part in text.split(",")]
     except ValueError:
         counts = []
     if not counts or min(counts) < 1:
-        raise InputError(f"--machines: {machines!r}; allowed: numbers of at least 1, as in 1,2,4")
+        raise InputError(f"--machines: {text!r}; allowed: numbers of at least 1, as in 1,2,4")
+    return counts
+
+
+def chosen_models(counts: Sequence[int]) -> dict[str, CostModel]:
+    """Return the cost models by name, `distributed` for these numbers of machines."""
     models = {name: m for name, m in COST_MODELS.items() if not name.startswith("distributed_")}
     return models | {model.name: model for model in map(distributed_model, counts)}
 
@@ -64,15 +73,32 @@ def cost_json(
     """Return every cost of an architecture by its model's name; latency is null without a table.
 
     Raises:
-        MissingBlockError: the table lacks a block of the network.
+        InputError: the table lacks a block of the network.
     """
     layers = space.layers(architecture)
+    try:
+        latency_ms = table and table.network_ms(space.blocks(architecture))
+    except MissingBlockError as error:
+        raise InputError(f"--table: {error}") from error
     return {
         "architecture": architecture,
         "digest": digest(space, architecture),
         **{name: model.function(layers) for name, model in models.items()},
-        "latency_ms": table and table.network_ms(space.blocks(architecture)),
+        "latency_ms": latency_ms,
     }
+
+
+def mean_network_latency(
+    layers: Sequence[Layer], schedule: Schedule, jitter_ms: float | None
+) -> float | None:
+    """Return a network's mean latency (ms) when messages between machines are delayed at random.
+
+    Every delay is exponential, with mean `jitter_ms`; without one the latency is unknown.
+    """
+    if jitter_ms is None:
+        return None
+    latency = network_latency(layers, schedule, delay=Delay(jitter_ms=jitter_ms))
+    return latency.mean(np.random.default_rng(0))
 
 
 def layer_rows(layers: Sequence[Layer], models: Mapping[str, CostModel]) -> list[Json]:

@@ -11,11 +11,22 @@ import typer
 from rich.console import Console
 
 from cost_models.backends import BackendError
+from cost_models.distributed import schedule
 from cost_models.latency_table import LatencyTable
-from orchestrator.additivity import Check, check, check_plot, draw, write_plot
+from orchestrator import gantt
+from orchestrator.additivity import Check, check, draw
 from orchestrator.config import InputError, Latency, read_settings, validate
-from orchestrator.costing import chosen_models, cost_json, find_architecture, layer_rows, read_table
+from orchestrator.costing import (
+    chosen_models,
+    cost_json,
+    find_architecture,
+    layer_rows,
+    machine_counts,
+    mean_network_latency,
+    read_table,
+)
 from orchestrator.measuring import measure_space, named_space
+from orchestrator.plots import check_plot, write_plot
 from orchestrator.printing import AsJson, print_json, print_lines, print_rows
 from orchestrator.view import View
 from search_spaces import SPACES
@@ -47,22 +58,42 @@ def cost(
     layers: Annotated[
         bool, typer.Option("--layers", help="Show what every layer adds to costs that add up.")
     ] = False,
+    jitter_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="The mean of an exponential delay between machines, which gives"
+            " network_latency_ms: its mean on the last number of machines.",
+        ),
+    ] = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option("--gantt", help="Draw the schedule on the last number of machines."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print every cost of an architecture."""
+    """Print every cost of an architecture; one that lacks its input is null."""
     built, options = _space(space, settings)
-    models = chosen_models(machines)
+    counts = machine_counts(machines)
+    models = chosen_models(counts)
+    if chart is not None:
+        check_plot("--gantt", chart)
     architecture = find_architecture(built, arch)
     known = None if table is None else read_table(table)
     costs = cost_json(built, architecture, models, known)
     records = built.layers(architecture)
+    placed = schedule(records, counts[-1])
+    costs["network_latency_ms"] = mean_network_latency(records, placed, jitter_ms)
+    if chart is not None:
+        write_plot(gantt.draw(placed, records, f"{space}, {costs['digest']}"), chart)
     if as_json:
         rows = {"layers": layer_rows(records, models)} if layers else {}
         print_json({"space": space, "options": options, **costs, **rows})
         return
     if layers:
         print_rows(layer_rows(records, models))
-    units = {name: model.unit for name, model in models.items()} | {"latency_ms": "ms"}
+    units = {name: model.unit for name, model in models.items()}
+    units |= {"latency_ms": "ms", "network_latency_ms": "ms"}
     print_rows([{"cost": name, "value": costs[name], "unit": unit} for name, unit in units.items()])
 
 
@@ -141,7 +172,7 @@ def _plot(given: Path | None, out: Path, count: int | None) -> Path:
     if given is not None and count is None:
         raise InputError(f"--plot {given}: nothing to draw without --check N")
     path = given or out.with_name(f"{out.stem}-check.png")
-    check_plot(path)
+    check_plot("--plot", path)
     return path
 
 

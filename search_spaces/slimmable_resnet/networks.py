@@ -43,7 +43,7 @@ class Config:
     """
 
     depth: Literal[20, 18] = 20
-    shortcut: Literal["identity", "conv1x1"] = "conv1x1"
+    shortcut: Literal["identity", "conv1x1"] = "identity"
     width_mult: float = 1.0
     in_shape: tuple[int, int, int] | None = None
     num_classes: int | None = None

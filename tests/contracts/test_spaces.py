@@ -27,9 +27,21 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "gpunet": {name: {"preset": name} for name in PRESETS},
+    "keyword_nets": {
+        "dnn": {"model": "dnn", "channel_multiple": 16},
+        "cnn": {"model": "cnn", "channel_multiple": 4},
+        "ds_cnn": {"size": "l", "channel_multiple": 16},
+        "vision": {"model": "vision", "channel_multiple": 8},
+    },
     "resnet_fabric": {
         "cifar": {"depth": 20},
         "small_images": {"depth": 20, "filters": 4, "in_shape": (1, 9, 7), "num_classes": 3},
+    },
+    "slimmable_resnet": {
+        "20-identity": {"channel_multiple": 4},
+        "20-conv1x1": {"shortcut": "conv1x1", "channel_multiple": 4},
+        "18-identity": {"depth": 18, "channel_multiple": 32},
+        "18-conv1x1": {"depth": 18, "shortcut": "conv1x1", "channel_multiple": 32},
     },
 }
 CASES = {

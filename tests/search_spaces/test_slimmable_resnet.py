@@ -79,12 +79,12 @@ def test_uniform_is_the_full_network_of_a_narrower_space(config, width_mult) -> 
 def test_widths_round_to_the_nearest_and_stay_above_zero() -> None:
     widths = SlimmableResNet(Config(20, "identity")).uniform(0.22)
     assert [widths[name] for name in ("conv1", "conv9", "conv15")] == [4, 7, 14]
-    assert set(SlimmableResNet(Config(20, width_mult=0.01)).presets["full"].values()) == {1}
-    assert SlimmableResNet(Config(20, width_mult=2.0)).presets["full"]["conv19"] == 128
+    assert set(SlimmableResNet(Config(20, "conv1x1", 0.01)).presets["full"].values()) == {1}
+    assert SlimmableResNet(Config(20, "conv1x1", 2.0)).presets["full"]["conv19"] == 128
 
 
 def test_uniform_takes_the_nearest_width_on_offer() -> None:
-    space = SlimmableResNet(Config(20, channel_multiple=12))
+    space = SlimmableResNet(Config(20, "conv1x1", channel_multiple=12))
     assert space.choices[0].options == (12, 16)
     assert space.choices[-1].options == (12, 24, 36, 48, 60, 64)
     widths = space.uniform(0.5)
