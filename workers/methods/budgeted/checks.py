@@ -39,8 +39,8 @@ def check(space: SearchSpace, config: Config, points: Sequence[Config], cost: st
                 )
         if least is not None and point.budget is not None and point.budget < least:
             raise ValueError(
-                f"budget: {point.budget:g} is below what the cheapest network costs;"
-                f" allowed: {least:g} {COST_MODELS[cost].unit} or above"
+                f"budget: {point.budget:.15g} is below what the cheapest network costs;"
+                f" allowed: {least:.15g} {COST_MODELS[cost].unit} or above"
             )
 
 

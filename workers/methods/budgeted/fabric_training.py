@@ -93,6 +93,7 @@ class FabricTraining:
             "weight_optimizer": copy.deepcopy(self.weight_optimizer.state_dict()),
             "logits_E": self.supernet.logits_E.detach().clone(),
             "logit_optimizer": copy.deepcopy(self.logit_optimizer.state_dict()),
+            "fixed_E": self.fixed_E,
         }
 
     def train_epoch(self) -> None:
@@ -225,6 +226,7 @@ class FabricTraining:
         if self.search_epoch > 0:
             self.supernet.logits_E.data.copy_(state["logits_E"])
             self.logit_optimizer.load_state_dict(copy.deepcopy(state["logit_optimizer"]))
+            self.fixed_E = state["fixed_E"]
 
 
 def fabric_of(space: SearchSpace) -> Fabric:

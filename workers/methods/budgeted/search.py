@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from search_spaces.base import Architecture
 from workers.calibration import recalibrate
+from workers.costs import expected
 from workers.evaluation import evaluate
 from workers.methods.budgeted.config import Config
 from workers.methods.budgeted.fabric_training import FabricTraining
@@ -41,7 +42,9 @@ def search(problem: Problem, config: Config, state: State | None) -> Iterator[Pr
             budget.
         FloatingPointError: the loss is not finite any more.
     """
-    fixed = _within_budget(problem, config) if config.policy == "random" else None
+    fixed = None
+    if state is None and config.policy == "random":
+        fixed = _within_budget(problem, config)
     run = FabricTraining(problem, config, state or _start(problem, config), fixed)
     if run.search_epoch == config.epochs:  # it was stopped before its last progress was kept
         yield Progress(config.epochs, config.epochs, run.metrics, run.state, (_candidate(run),))
@@ -70,8 +73,7 @@ def _within_budget(problem: Problem, config: Config) -> Architecture:
     rng = seeded(problem.seed, "random network", f"{config.budget} {config.lambda_}")
     for _ in range(MOST_DRAWS):
         architecture = _drawn(problem, rng)
-        within = config.budget is None or problem.cost(architecture) <= config.budget
-        if architecture and within:
+        if architecture and _excess(problem, config, architecture) == 0.0:
             return architecture
     raise ValueError(f"budget: none of {MOST_DRAWS} random networks costs up to {config.budget}")
 
@@ -80,6 +82,13 @@ def _drawn(problem: Problem, rng: random.Random) -> Architecture:
     density = rng.random()
     edges = {choice.name: True for choice in problem.space.choices if rng.random() < density}
     return problem.space.canonical(edges)
+
+
+def _excess(problem: Problem, config: Config, architecture: Architecture) -> float:
+    """Return what a network is expected to cost above the budget."""
+    if config.budget is None:
+        return 0.0
+    return max(0.0, expected(problem.cost, architecture) - config.budget)
 
 
 def _candidate(run: FabricTraining) -> Candidate:
@@ -93,10 +102,8 @@ def _candidate(run: FabricTraining) -> Candidate:
     network = network.to(problem.device)
     recalibrate(network, run.train_split, data, config.batch_size)
     val = evaluate(network, data.val.to(problem.device), data)
-    cost = problem.cost(architecture)
-    excess = 0.0 if config.budget is None else max(0.0, cost - config.budget)
     metrics = {
-        "search_loss": val.loss + config.lambda_ * excess,
+        "search_loss": val.loss + config.lambda_ * _excess(problem, config, architecture),
         **val.metrics("val"),
         "settled": 1.0 if run.fixed_E is not None else run.settled(),
         "most_probable_path": float(is_fallback),
