@@ -21,16 +21,16 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 
-from cost_models import COST_MODELS
 from cost_models.latency_probe import BACKENDS, measure_module
 from cost_models.latency_table import LatencyTable, Timing
 from search_spaces import SPACES
 from search_spaces.base import Architecture, SearchSpace
+from workers.costs import RANDOM_COSTS, Machines, cost_function, expected
 from workers.datasets import DATASETS, Data, data_root, from_arrays, proxy
 from workers.evaluation import Evaluation, evaluate
 from workers.executors.work import Row
 from workers.methods import METHODS
-from workers.protocol import Candidate, Method, Problem, Progress, State
+from workers.protocol import Candidate, Cost, Method, Problem, Progress, State
 from workers.records import from_json
 from workers.storage import DamagedError, Storage
 from workers.training import Recipe
@@ -148,22 +148,6 @@ def load_data(study: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> Dat
     entry, options = _named(DATASETS, study["dataset"])
     data: Data = entry.load(from_json(entry.Config, options), data_root())
     return data
-
-
-def cost_function(
-    name: str, space: SearchSpace, table: LatencyTable | None
-) -> Callable[[Architecture], float]:
-    """Return what an architecture costs, in the cost model's unit (`latency_ms`: the table's).
-
-    Raises:
-        ValueError: latency is asked for and there is no table.
-    """
-    if name != "latency_ms":
-        model = COST_MODELS[name]
-        return lambda architecture: float(model.function(space.layers(architecture)))
-    if table is None:
-        raise ValueError("cost: latency_ms needs a latency table; the measure stage makes one")
-    return lambda architecture: table.network_ms(space.blocks(architecture))
 
 
 def predict_test(
@@ -289,11 +273,15 @@ def _problem(trial: Trial, shared: Mapping[str, Any], device: torch.device) -> P
         space=space,
         data=data,
         table=table,
-        cost=cost_function(study["cost"], space, table),
+        cost=_cost(study, space, table),
         seed=trial.seed,
         device=device,
         start=None if trial.stage == "finish" else as_tensors(shared["start"]),
     )
+
+
+def _cost(study: Mapping[str, Any], space: SearchSpace, table: LatencyTable | None) -> Cost:
+    return cost_function(study["cost"], space, table, from_json(Machines, study["network"]))
 
 
 def _inherited(storage: Storage, candidate: str) -> State | None:
@@ -303,8 +291,13 @@ def _inherited(storage: Storage, candidate: str) -> State | None:
 
 def _outcome(trial: Trial, progress: Progress | None, history: list[Row], seconds: float) -> bytes:
     assert progress is not None, "a stage yields at least once"
+    candidates = [_plain(candidate) for candidate in progress.candidates]
+    if trial.study["cost"] in RANDOM_COSTS:
+        cost = _cost(trial.study, build_space(trial.study), None)
+        for candidate in candidates:
+            candidate["metrics"]["cost"] = expected(cost, candidate["architecture"])
     contents = {
-        "candidates": [_plain(candidate) for candidate in progress.candidates],
+        "candidates": candidates,
         "history": history,
         "seconds": seconds,
         "state": progress.state() if trial.stage == "pretrain" else None,
