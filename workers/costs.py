@@ -51,16 +51,12 @@ class Machines:
 
     Args:
         machines: that compute side by side, one module at a time each.
-        fixed_ms: what every message from one machine to another takes.
-        jitter_ms: the mean of a random delay on top of it, drawn for every message.
-        jitter_shape: of that delay's gamma distribution; 1 is exponential, more is less spread.
+        delay: of every message from one machine to another.
         macs_per_ms: a machine's speed.
     """
 
     machines: int = 4
-    fixed_ms: float = 0.0
-    jitter_ms: float = 0.1
-    jitter_shape: float = 1.0
+    delay: Delay = Delay(jitter_ms=0.1)
     macs_per_ms: float = MACS_PER_MS
 
     def __post_init__(self) -> None:
@@ -73,16 +69,6 @@ class Machines:
             raise ValueError(f"machines: {self.machines}; allowed: 1 or more")
         if not 0 < self.macs_per_ms < math.inf:
             raise ValueError(f"macs_per_ms: {self.macs_per_ms}; allowed: > 0")
-        _ = self.delay
-
-    @property
-    def delay(self) -> Delay:
-        """The delay of every message.
-
-        Raises:
-            ValueError: a number of it is not in its range.
-        """
-        return Delay(self.fixed_ms, self.jitter_ms, self.jitter_shape)
 
 
 def cost_function(
