@@ -100,6 +100,20 @@ class Finish(Protocol):
         ...
 
 
+class Fuse(Protocol):
+    """Trains chosen architectures together; the last progress carries finished networks."""
+
+    def __call__(
+        self,
+        problem: Problem,
+        config: Any,
+        architectures: Sequence[Architecture],
+        state: State | None,
+    ) -> Iterator[Progress]:
+        """Yield one `Progress` an epoch; its candidates need not be the architectures given."""
+        ...
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished network of a trial: its row in the results, its weights, its predictions.
@@ -123,7 +137,9 @@ class Method:
     point of the sweep, and the cost's name, and raises a ValueError that names the key. `deliver`
     makes, from the finished networks of one trial, cheapest first, files that hold them together:
     name -> contents, kept in `products/<trial>/`. `auto` makes the values of an axis of the sweep
-    that says `auto`, from the method's settings at a point of the other axes.
+    that says `auto`, from the method's settings at a point of the other axes. `fuse` trains
+    together, in a trial of its own, those chosen candidates that differ in no other params than
+    `fused_over`.
     """
 
     name: str
@@ -135,6 +151,8 @@ class Method:
     check: Callable[[SearchSpace, Any, Sequence[Any], str], None] | None = None
     deliver: Callable[[SearchSpace, Sequence[Finished]], Mapping[str, bytes]] | None = None
     auto: Mapping[str, Callable[[Mapping[str, Any]], list[Any]]] = field(default_factory=dict)
+    fuse: Fuse | None = None
+    fused_over: tuple[str, ...] = ()
 
 
 def seeded(*parts: int | str) -> random.Random:

@@ -36,7 +36,8 @@ from workers.storage import DamagedError, Storage
 from workers.training import Recipe
 
 CHECKPOINT_EVERY_S = 20.0  # pretraining checkpoints every epoch, however short
-StageName = Literal["pretrain", "search", "finish"]
+StageName = Literal["pretrain", "search", "finish", "fuse"]
+FINAL = ("finish", "fuse")  # stages that begin anew, on all of the data
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Trial:
     attempt: int
     point: Mapping[str, Any] = field(default_factory=dict)
     architecture: Architecture | None = None
+    architectures: tuple[Architecture, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -257,16 +259,20 @@ def _steps(
             problem = replace(problem, start=_inherited(storage, trial.id))
         return method.finish(problem, trial.architecture, recipe, state)
     settings |= {key: value for key, value in trial.point.items() if key != "seed"}
+    config = from_json(method.Config, settings)
+    if trial.stage == "fuse":
+        assert method.fuse is not None
+        return method.fuse(problem, config, trial.architectures, state)
     stage = method.pretrain if trial.stage == "pretrain" else method.search
     assert stage is not None
-    return stage(problem, from_json(method.Config, settings), state)
+    return stage(problem, config, state)
 
 
 def _problem(trial: Trial, shared: Mapping[str, Any], device: torch.device) -> Problem:
     study = trial.study
     space = build_space(study)
     data = load_data(study, shared["data"])
-    if trial.stage != "finish":
+    if trial.stage not in FINAL:
         data = proxy(data, **study["proxy"], seed=study["seed"])
     table = None if shared["table"] is None else LatencyTable.from_bytes(shared["table"])
     return Problem(
@@ -276,7 +282,7 @@ def _problem(trial: Trial, shared: Mapping[str, Any], device: torch.device) -> P
         cost=_cost(study, space, table),
         seed=trial.seed,
         device=device,
-        start=None if trial.stage == "finish" else as_tensors(shared["start"]),
+        start=None if trial.stage in FINAL else as_tensors(shared["start"]),
     )
 
 
