@@ -7,6 +7,8 @@ from search_spaces.base import SearchSpace
 from search_spaces.conv_fabric import ConvFabric
 from search_spaces.gpunet import GPUNet
 from search_spaces.keyword_nets import KeywordNets
+from search_spaces.ofa_mobilenet_v3 import OFAMobileNetV3
+from search_spaces.ofa_resnet50 import OFAResNet50
 from search_spaces.resnet_fabric import ResNetFabric
 from search_spaces.slimmable_resnet import SlimmableResNet
 
@@ -25,6 +27,8 @@ SPACES: Mapping[str, SpaceClass] = {
     "conv_fabric": ConvFabric,
     "gpunet": GPUNet,
     "keyword_nets": KeywordNets,
+    "ofa_mobilenet_v3": OFAMobileNetV3,
+    "ofa_resnet50": OFAResNet50,
     "resnet_fabric": ResNetFabric,
     "slimmable_resnet": SlimmableResNet,
 }
