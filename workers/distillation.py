@@ -154,13 +154,18 @@ def _check_output(network: nn.Module, teacher: Teacher, space: SearchSpace) -> N
     channels, (height, width) = space.in_shape[0], _image_size(teacher, space)
     try:
         with torch.no_grad():
-            found = network(torch.zeros(1, channels, height, width)).shape[1]
+            found = network(torch.zeros(1, channels, height, width)).shape[1:]
     except (RuntimeError, AssertionError) as error:  # torchvision's transformers assert
         raise _refusal(
             f"{teacher.network!r} does not take images of {channels} channels"
             f" and {height} x {width} pixels"
         ) from error
-    _check_classes(found, teacher, space)
+    _check_classes(found[0], teacher, space)
+    if found[1:] and found[1:] != space.in_shape[1:]:
+        raise _refusal(
+            f"at resolution {teacher.resolution}, {teacher.network!r} gives maps of another size"
+            " than the labels'; allowed: null"
+        )
 
 
 def _check_classes(found: int, teacher: Teacher, space: SearchSpace) -> None:

@@ -55,17 +55,28 @@ def evaluate(
             samples_B, labels_B = (tensor.to(device) for tensor in split.batch(index_B))
             x_BCHW = network_input(samples_B, data)
             logits_BK = model(x_BCHW.contiguous(memory_format=torch.channels_last)).float()
+            logits_BK, labels_B = counted(logits_BK, labels_B)
             classes_B = logits_BK.argmax(1)
             loss += functional.cross_entropy(logits_BK, labels_B, reduction="sum")
             correct += (classes_B == labels_B).sum()
-            counted_B = classes_B if labels_B.dim() == 1 else classes_B[labels_B != IGNORED]
-            predictions.append(counted_B.to(torch.int16))
+            predictions.append(classes_B.to(torch.int16))
     for module, training in modes.items():
         module.training = training
     predictions_N = torch.cat(predictions).cpu()
     count = len(predictions_N)
     iou = mean_iou(predictions_N, truth(split).cpu()) if split.labels_N.dim() > 1 else None
     return Evaluation(loss.item() / count, correct.item() / count, predictions_N, iou)
+
+
+def counted(logits_BK: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits and labels that count: all, or those of a map's labelled pixels, in a row.
+
+    Torch's loss of whole maps would differ from run to run on a GPU.
+    """
+    if labels_B.dim() == 1:
+        return logits_BK, labels_B
+    labelled_BHW = labels_B != IGNORED
+    return logits_BK.movedim(1, -1)[labelled_BHW], labels_B[labelled_BHW]
 
 
 def _batch_size(split: Split) -> int:

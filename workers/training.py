@@ -25,10 +25,10 @@ from workers import schedules
 from workers.augment import Augmentation
 from workers.averages import MovingAverage
 from workers.batches import batches, generator, num_batches
-from workers.datasets import IGNORED, Data, Split
+from workers.datasets import Data, Split
 from workers.distillation import Teacher, distillation_loss, load_teacher, teacher_logits
 from workers.drop_rates import set_drop_rates
-from workers.evaluation import evaluate
+from workers.evaluation import counted, evaluate
 from workers.inputs import training_batch
 from workers.optimizers import RMSpropTF, decay_groups
 from workers.protocol import Candidate, Problem, Progress, State, copied, seeded
@@ -271,16 +271,14 @@ class _Training:
 
     def loss(self, x_BCHW: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Return the batch's loss: the labels', and the teacher's where there is one."""
-        logits_BK = self.model(x_BCHW).float()
+        logits_BK, classes_B = counted(self.model(x_BCHW).float(), labels_B)
         smoothing = self.recipe.label_smoothing
-        loss = functional.cross_entropy(logits_BK, labels_B, label_smoothing=smoothing)
+        loss = functional.cross_entropy(logits_BK, classes_B, label_smoothing=smoothing)
         teacher = self.recipe.teacher
         if self.teacher is None or teacher is None:
             return loss
         taught_BK = teacher_logits(self.teacher, teacher, x_BCHW).float()
-        if labels_B.dim() > 1:  # of maps, what is labelled
-            labelled_B = labels_B != IGNORED
-            logits_BK, taught_BK = (x.movedim(1, -1)[labelled_B] for x in (logits_BK, taught_BK))
+        taught_BK, _ = counted(taught_BK, labels_B)
         distilled = distillation_loss(logits_BK, taught_BK, teacher.temperature)
         return torch.lerp(loss, distilled, teacher.weight)
 

@@ -152,6 +152,9 @@ def test_each_image_has_its_own_amount() -> None:
         ({"min_crop_area": 0.0}, r"min_crop_area: 0.0 is outside \(0, 1\]"),
         ({"magnitude": 11.0}, r"magnitude: 11.0 is outside \[0, 10\]"),
         ({"pad": -1}, "pad: -1 is negative"),
+        ({"shift_ms": 1000.0}, r"shift_ms: 1000.0 is outside \[0, 1000\)"),
+        ({"noise_share": 1.2}, r"noise_share: 1.2 is outside \[0, 1\]"),
+        ({"noise_volume": -0.1}, r"noise_volume: -0.1 is outside \[0, 1\]"),
     ],
 )
 def test_impossible_amounts_are_refused(wrong: dict[str, float], message: str) -> None:

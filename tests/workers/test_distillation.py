@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from search_spaces.base import Architecture
+from search_spaces.conv_fabric import ConvFabric
 from search_spaces.gpunet import Config as SpaceConfig
 from search_spaces.gpunet import GPUNet
 from workers.datasets import DATASETS, Data
@@ -48,9 +50,9 @@ def test_distillation_loss_is_hintons() -> None:
     assert distillation_loss(teacher, teacher, 3.0).abs() < 1e-6
 
 
-def teacher_folder(path: Path, model: nn.Module) -> str:
+def teacher_folder(path: Path, model: nn.Module, architecture: Architecture = ARCHITECTURE) -> str:
     path.mkdir()
-    (path / "architecture.json").write_text(json.dumps(ARCHITECTURE))
+    (path / "architecture.json").write_text(json.dumps(architecture))
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(weights, path / "weights.safetensors")
     return str(path)
@@ -105,3 +107,14 @@ def test_torchvision_teachers_must_fit_the_data(monkeypatch: pytest.MonkeyPatch)
         check_teacher(Teacher("squeezenet1_1", resolution=8), colour)
     thousand = GPUNet(SpaceConfig(preset="gpunet_8", in_shape=(3, 64, 64), num_classes=1000))
     assert load_teacher(Teacher("squeezenet1_1"), thousand) is made
+
+
+def test_a_teacher_of_maps_gives_them_at_the_labels_size(tmp_path: Path) -> None:
+    space = ConvFabric(
+        ConvFabric.Config(columns=2, scales=2, filters=2, in_shape=(3, 8, 8), head="segmentation")
+    )
+    full = space.presets["full"]
+    folder = teacher_folder(tmp_path / "teacher", space.build(full), full)
+    assert load_teacher(Teacher(folder), space)(torch.zeros(1, 3, 8, 8)).shape == (1, 10, 8, 8)
+    with pytest.raises(ValueError, match=r"at resolution 16, .* maps of another size than the lab"):
+        load_teacher(Teacher(folder, resolution=16), space)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from workers.metrics import (
+    mean_iou,
     negative_flip_matrix,
     negative_flip_rate,
     positive_flip_rate,
@@ -55,3 +56,24 @@ def test_lengths_must_agree() -> None:
         negative_flip_rate(TARGET[1:], TARGET[1:], LABELS)
     with pytest.raises(ValueError, match="at least one"):
         negative_flip_rate(TARGET[:0], TARGET[:0], LABELS[:0])
+
+
+def test_mean_iou_of_an_example() -> None:
+    """Class 0: 1 of 2 pixels in common; class 1: 2 of 4; class 2 is nowhere; class 3: 1 of 2."""
+    labels = np.array([0, 0, 1, 1, 1, 3])
+    predictions = np.array([0, 1, 1, 1, 3, 3])
+    expected = (1 / 2 + 2 / 4 + 1 / 2) / 3
+    assert mean_iou(predictions, labels) == pytest.approx(expected)
+    assert mean_iou(torch.tensor(predictions, dtype=torch.int16), torch.tensor(labels)) == expected
+
+
+@given(triples)
+def test_mean_iou_is_that_of_sets(triple: np.ndarray) -> None:
+    _, predictions, labels = triple
+    shares = []
+    for number in range(4):
+        found = set(np.flatnonzero(predictions == number))
+        there = set(np.flatnonzero(labels == number))
+        if found | there:
+            shares.append(len(found & there) / len(found | there))
+    assert mean_iou(predictions, labels) == pytest.approx(np.mean(shares))

@@ -58,8 +58,9 @@ def published(folder: Path) -> tuple[dict[str, TensorSplit], torch.Tensor]:
 
 
 def _listed(folder: Path, subset: str) -> list[tuple[Path, str]]:
-    """Return the files of a subset with their words."""
+    """Return the files of a subset with their words; fetch them first where that is allowed."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)  # torchaudio does not
         listed = SPEECHCOMMANDS(folder, subset=subset, download=may_download())
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{folder / UNPACKED}: a file is absent or damaged ({error})") from error

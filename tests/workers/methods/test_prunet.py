@@ -149,9 +149,7 @@ def test_weights_and_architecture_never_see_the_same_images():
     problem = tiny_problem()
     problem.data.train.samples_N[:, 0, 0, 0] = torch.arange(160, dtype=torch.uint8)
     run = SupernetTraining(problem, CONFIG, None)
-    parts = [
-        set(part.samples_N[:, 0, 0, 0].tolist()) for part in (run.weight_part, run.arch_part)
-    ]
+    parts = [set(part.samples_N[:, 0, 0, 0].tolist()) for part in (run.weight_part, run.arch_part)]
     assert [len(part) for part in parts] == [128, 32]
     assert parts[0].isdisjoint(parts[1])
     other = SupernetTraining(dataclasses.replace(problem, seed=9), CONFIG, None)
