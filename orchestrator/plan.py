@@ -16,8 +16,10 @@ from orchestrator.measuring import measurable_blocks
 from orchestrator.publish import reference_predictions
 from search_spaces.base import SearchSpace
 from workers.costs import TABLE_COST
+from workers.datasets import DATASETS
 from workers.datasets.splits import draw_classes
 from workers.distillation import check_teacher
+from workers.inputs import check_augmentation, check_output
 from workers.methods import METHODS
 from workers.storage import Storage
 from workers.trial import build_space, fitted_space
@@ -42,6 +44,7 @@ def checked(config: StudyConfig, directory: str | None = None) -> StudyConfig:
     config = dataclasses.replace(config, space=_fitted_space(config))
     with _named("space: "):
         space = build_space(config.as_dict())
+    _check_samples(config, space)
     _check_method(config, space)
     _check_baselines(config, space)
     if config.proxy.classes is not None and config.proxy.classes < 1:
@@ -70,6 +73,9 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
         blocks = f"{len(measurable_blocks(space))} blocks, {config.latency.backend}"
         measured = config.latency.table or blocks
     pretrained = f"{asked.workers} worker(s) x ({each})" if method.pretrain else "nothing"
+    alone = "no candidate" if config.finish == "none" else f"{config.training.epochs} epochs each"
+    over = ", ".join(method.fused_over)
+    fused = [f"fuse       candidates that differ in {over} alone, together"] if method.fuse else []
     return [
         f"study      {config.study}: {config.method['name']} on {config.dataset['name']}",
         f"space      {config.space['name']}: {space.size():.3g} architectures",
@@ -77,8 +83,9 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
         f"measure    {measured}",
         f"pretrain   {pretrained}",
         f"search     {trials} trial(s) ({search.sampler}) of {asked.trial_workers} x ({each})",
-        f"select     {config.finish}",
-        f"finish     {config.training.epochs} epochs each; baselines: {list(config.baselines)}",
+        f"select     {'all' if config.finish == 'all' else 'best'}",
+        f"finish     {alone}; baselines: {list(config.baselines)}",
+        *fused,
         f"report     {folder}/report.html, MLflow",
     ]
 
@@ -107,6 +114,19 @@ def _fitted_space(config: StudyConfig) -> dict[str, Any]:
                 f" {fitted[key]}; leave it out"
             )
     return fitted
+
+
+def _check_samples(config: StudyConfig, space: SearchSpace) -> None:
+    """Refuse networks, augmentation and proxies that the data set's samples do not allow."""
+    kind = DATASETS[config.dataset["name"]].kind
+    with _named(""):
+        check_output(space, kind)
+    for key, settings in (("training", config.training), ("method", config.component("method"))):
+        if hasattr(settings, "augment"):
+            with _named(f"{key}."):
+                check_augmentation(settings.augment, kind)
+    if kind == "label_maps" and (config.proxy.classes or 1) < 1:
+        raise InputError("proxy.classes: every map of labels holds many; allowed: proxy.images")
 
 
 def _check_method(config: StudyConfig, space: SearchSpace) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from workers.augment import normalise
 from workers.datasets import Data, Split
+from workers.inputs import network_input
 
 BATCHES = 16  # that give the statistics
 
@@ -30,6 +30,6 @@ def recalibrate(network: nn.Module, split: Split, data: Data, batch_size: int) -
     for index_B in torch.split(torch.arange(len(split)), batch_size)[:BATCHES]:
         if len(index_B) > 1 or len(split) == 1:
             images, _ = split.batch(index_B)
-            network(normalise(images, data.mean, data.std))
+            network(network_input(images, data))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
