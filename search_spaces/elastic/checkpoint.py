@@ -22,7 +22,7 @@ def load_public(supernet: Supernet, path: Path) -> None:
     """
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     tensors = loaded.get("state_dict", loaded)
-    state = {supernet.space.own_name(_plain(name)): tensor for name, tensor in tensors.items()}
+    state = {supernet.space.own_name(plain(name)): tensor for name, tensor in tensors.items()}
     own = supernet.state_dict()
     for name in state.keys() - own.keys():
         raise ValueError(f"{path}: tensor {name!r} is not one of {supernet.space.name}")
@@ -35,6 +35,6 @@ def load_public(supernet: Supernet, path: Path) -> None:
     supernet.load_state_dict(state)
 
 
-def _plain(name: str) -> str:
-    """Return a tensor's name without the wrapper that the authors' elastic layers are."""
-    return re.sub(r"\b(conv|bn|linear)\.\1\.", r"\1.", name)
+def plain(public: str) -> str:
+    """Return a tensor's public name without the wrapper that the authors' elastic layers are."""
+    return re.sub(r"\b(conv|bn|linear)\.\1\.", r"\1.", public)

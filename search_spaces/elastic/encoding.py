@@ -28,7 +28,7 @@ class Encoding:
         """Return the lists of an architecture, inactive entries as None.
 
         An entry may be given by its list or by its choice's name. What is given for an inactive
-        entry must be an option, None or nothing.
+        entry must be an option or None.
 
         Raises:
             ValueError: an entry is missing, unknown, or has an option that it does not offer.
@@ -37,19 +37,19 @@ class Encoding:
             check_options(self.choices, architecture)
         given = entries(architecture)
         inactive = self._inactive(given)
-        open_ones = {
-            choice.name: choice.options[0]
-            for choice in self.choices
-            if choice.name in inactive and given.get(choice.name) is None
+        active = {
+            name: option
+            for name, option in given.items()
+            if option is not None or name not in inactive
         }
-        checked = given | open_ones
-        check_options(self.choices, checked)
+        first = {choice.name: choice.options[0] for choice in self.choices if choice.name in given}
+        check_options(self.choices, first | active)
         return lists(
             {
                 choice.name: None
                 if choice.name in inactive
-                # The option itself: 3.0 was given for 3, say.
-                else choice.options[choice.options.index(checked[choice.name])]
+                # The option itself: 3.0 may be given for 3.
+                else choice.options[choice.options.index(given[choice.name])]
                 for choice in self.choices
             }
         )
@@ -76,15 +76,16 @@ class Encoding:
                 del counts[name]
         return total * math.prod(counts.values())
 
-    def _inactive(self, given: Mapping[str, Any]) -> frozenset[str]:
+    def _inactive(self, given: Mapping[str, Any]) -> set[str]:
         """Return the choices that do not matter at the given depths."""
-        left_out = (
-            names
-            for depth, inactive in self.inactive.items()
-            for option, names in inactive.items()
-            if given.get(depth) == option
-        )
-        return frozenset().union(*left_out)
+        names: set[str] = set()
+        for depth, inactive in self.inactive.items():
+            chosen = [
+                left_out for option, left_out in inactive.items() if option == given.get(depth)
+            ]
+            # A depth that does not exist is to be refused, not the entries that it governs.
+            names.update(*(chosen or inactive.values()))
+        return names
 
 
 def entries(architecture: Architecture) -> dict[str, Any]:
