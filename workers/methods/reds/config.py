@@ -24,9 +24,10 @@ class Config:
         linear_cost: price units as the paper's DNN and CNN do, as if the layer before were whole.
         peak_memory_bytes: that every subnet but the full network must fit into.
         importance_batches: whose gradients are summed.
-        from_scratch: train the subnets that were found with new weights, batch norms too: the
-            baseline of Tables 5 and 6.
-        epochs: of all subnets together, with batch norms as they are.
+        from_scratch: train the subnets that were found with new weights: the baseline of Tables 5
+            and 6.
+        train_norms: train batch norms along with all else; the paper leaves them as they are.
+        epochs: of all subnets together.
         norm_epochs: of the batch norms alone, afterwards.
         batch_size: over all ranks, of importance and training.
         lrs: learning rates of the joint training (Adam), one after another.
@@ -47,6 +48,7 @@ class Config:
     peak_memory_bytes: int | None = None
     importance_batches: int = 100
     from_scratch: bool = False
+    train_norms: bool = False
     epochs: int = 100
     norm_epochs: int = 10
     batch_size: int = 100

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from search_spaces.base import Architecture, SearchSpace
 
@@ -63,6 +64,13 @@ def sliced(tensors: Tensors, axes: Axes, widths: Widths) -> dict[str, torch.Tens
         name: tensor[tuple(_leading(axis, widths) for axis in axes[name])]
         for name, tensor in tensors.items()
     }
+
+
+def norms_of(network: nn.Module) -> list[nn.Parameter]:
+    """Return the scales and shifts of a network's batch norms."""
+    kinds = nn.BatchNorm1d | nn.BatchNorm2d
+    norms = [module for module in network.modules() if isinstance(module, kinds)]
+    return [parameter for norm in norms for parameter in norm.parameters()]
 
 
 def _leading(axis: Axis | None, widths: Widths) -> slice:
