@@ -14,4 +14,9 @@ from search_spaces.base import Layer
 
 def hello_edge_ops(layers: Sequence[Layer]) -> int:
     """Return the operations of one sample."""
-    return sum(2 * macs_of(layer) + layer.bias * math.prod(layer.out_shape) for layer in layers)
+    return sum(map(_operations_of, layers))
+
+
+def _operations_of(layer: Layer) -> int:
+    macs = macs_of(layer)
+    return 2 * macs + math.prod(layer.out_shape) if layer.bias else 2 * macs

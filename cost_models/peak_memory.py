@@ -29,9 +29,9 @@ def peak_memory_bytes(layers: Sequence[Layer]) -> int:
     live = peak = sum(sizes.values())
     for layer in layers:
         size, freed = math.prod(layer.out_shape), 0
-        for name in {*(layer.inputs or FROM_OUTSIDE)}:
+        for name in layer.inputs or FROM_OUTSIDE:
             if last_reader[name] == layer.name:
-                freed += sizes.pop(name)
+                freed += sizes.pop(name, 0)  # it may be read twice
         sizes[layer.name] = size
         in_place = layer.kind in IN_PLACE and freed >= size
         peak = max(peak, live if in_place else live + size)
