@@ -118,7 +118,8 @@ class StudyConfig:
     grids are joined; samplers other than `grid` also take `{low, high, log}`. `cost` is what the
     front sets against the error: `latency_ms` (of the table), a cost model, or one that is drawn
     anew for every network that a method asks about: `measured_latency_ms`, measured where the trial
-    runs, or `network_latency_ms`, on the machines of `network`.
+    runs, or `network_latency_ms`, on the machines of `network`. `finish: none` trains no chosen
+    candidate by itself, for methods that train them together.
     """
 
     study: str
@@ -131,7 +132,7 @@ class StudyConfig:
     search: Search = Search()
     proxy: Proxy = Proxy()
     training: Recipe = Recipe()
-    finish: Literal["best", "all"] = "best"
+    finish: Literal["best", "all", "none"] = "best"
     baselines: tuple[str, ...] = ()
     latency: Latency = Latency()
     network: Machines = Machines()
@@ -149,6 +150,11 @@ class StudyConfig:
             raise ValueError(f"study: {self.study!r} cannot be a folder's name")
         if self.cost not in COSTS:
             raise ValueError(f"cost: {self.cost!r} is unknown; allowed: {list(COSTS)}")
+        if self.finish == "none" and METHODS[self.method["name"]].fuse is None:
+            known = [name for name, method in METHODS.items() if method.fuse is not None]
+            raise ValueError(
+                f"finish: none leaves no network; allowed for methods that fuse networks: {known}"
+            )
 
     def component(self, key: str, overrides: Mapping[str, Any] | None = None) -> Any:
         """Return the validated settings of `method`, `space` or `dataset`, with overrides.

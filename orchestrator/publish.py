@@ -116,18 +116,37 @@ def finished(
 ) -> None:
     """Turn a candidate's row into that of the finished network; write weights and ONNX."""
     (candidate,) = outcome["candidates"]
-    name = record["candidate"]
     done = {**record, **candidate["metrics"], "stage": "finished", "on_front": False}
     done["wall_s"] = record["search_wall_s"] + outcome["seconds"]
-    _architecture(results.storage, done)
-    _save(results.storage, weights_path(name), candidate["weights"])
-    network = space.build(record["architecture"])
-    network.load_state_dict(candidate["weights"])
-    model = checked_onnx(network, space.in_shape)
-    results.storage.write_bytes(f"models/{name}/model.onnx", model)
-    _predictions(results, config, name, candidate["predictions"])
+    _network(results, config, space, done, candidate)
     history(results, config, trial, outcome)
     results.write_candidate(done)
+
+
+def fused(
+    results: Results,
+    config: StudyConfig,
+    space: SearchSpace,
+    table: LatencyTable | None,
+    trial: Trial,
+    outcome: Mapping[str, Any],
+) -> None:
+    """Write the networks that a trial trained together, `f000.0`, ...; they are finished."""
+    for index, candidate in enumerate(outcome["candidates"]):
+        record = {
+            **_described(config, space, table, candidate["architecture"]),
+            **candidate["metrics"],
+            "candidate": f"{trial.id}.{index}",
+            "trial": trial.id,
+            "stage": "finished",
+            "params": dict(trial.point),
+            "seed": trial.seed,
+            "search_wall_s": 0.0,
+            "wall_s": outcome["seconds"],
+        }
+        _network(results, config, space, record, candidate)
+        results.write_candidate(record)
+    history(results, config, trial, outcome)
 
 
 def failure(storage: Storage, trial: Trial, reason: str) -> None:
@@ -310,6 +329,24 @@ def _described(
 def _architecture(storage: Storage, record: Record) -> None:
     text = json.dumps(record["architecture"], indent=2)
     storage.write_bytes(f"models/{record['candidate']}/architecture.json", text.encode())
+
+
+def _network(
+    results: Results,
+    config: StudyConfig,
+    space: SearchSpace,
+    record: Record,
+    candidate: Mapping[str, Any],
+) -> None:
+    """Write a finished network's weights, its ONNX model and its predictions."""
+    name = record["candidate"]
+    _architecture(results.storage, record)
+    _save(results.storage, weights_path(name), candidate["weights"])
+    network = space.build(record["architecture"])
+    network.load_state_dict(candidate["weights"])
+    model = checked_onnx(network, space.in_shape)
+    results.storage.write_bytes(f"models/{name}/model.onnx", model)
+    _predictions(results, config, name, candidate["predictions"])
 
 
 def _save(storage: Storage, path: str, weights: Mapping[str, torch.Tensor]) -> None:

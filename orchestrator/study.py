@@ -1,4 +1,4 @@
-"""The stages of a study: measure, pretrain, search, select, finish, report.
+"""The stages of a study: measure, pretrain, search, select, finish, fuse, report.
 
 Each leaves files in the study's directory and is skipped when they are there, so running a study
 again resumes it. Only the driver writes results, and only one driver may hold a directory.
@@ -10,12 +10,14 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cost_models.latency_table import LatencyTable
 from orchestrator import publish, sweep, tracking
 from orchestrator.config import InputError, StudyConfig
 from orchestrator.directory import adopt, claimed, next_attempt
+from orchestrator.fusing import fusions, is_fused, is_whole
 from orchestrator.latencies import block_latencies
 from orchestrator.loading import load
 from orchestrator.measuring import measurable_blocks
@@ -39,7 +41,6 @@ from workers.trial import (
     inherited_path,
     load_data,
     to_bytes,
-    weights_path,
 )
 from workers.trial import run as run_trial
 
@@ -105,7 +106,7 @@ def run_study(
             space=space,
             attempt=next_attempt(storage),
         )
-        for stage in (measure, pretrain, search, select, finish, report):
+        for stage in (measure, pretrain, search, select, finish, fuse, report):
             stage(run)
 
 
@@ -176,7 +177,8 @@ def select(run: Run) -> None:
     """Choose the candidates to finish: the method's own choice, or their Pareto front."""
     if run.storage.exists(SELECTION):
         return
-    records = [r for r in run.results.candidates() if r["preset"] is None]
+    searched, _ = _searched(run)
+    records = [r for r in run.results.candidates() if r["trial"] in searched]
     flat = [{**record["params"], **record} for record in records]
     if run.config.finish == "all":
         chosen = list(range(len(flat)))
@@ -194,7 +196,7 @@ def finish(run: Run) -> None:
     """Finish the chosen candidates and the hand-made baselines, equal networks once."""
     for preset in run.config.baselines:
         publish.baseline(run.results, run.config, run.space, run.table, preset)
-    chosen = _selected(run.storage)
+    chosen = set() if run.config.finish == "none" else _selected(run.storage)
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in run.results.candidates():
         if record["candidate"] in chosen or record["preset"] is not None:
@@ -218,9 +220,26 @@ def finish(run: Run) -> None:
 
     failures = _run_trials(run, trials, end)
     done = {r["candidate"] for r in run.results.candidates() if r["stage"] == "finished"}
-    if not done & chosen:
+    if chosen and not done & chosen:
         reasons = "; ".join(sorted(set(failures.values())))
         raise RunError(f"finish: no chosen network was finished: {reasons}")
+
+
+def fuse(run: Run) -> None:
+    """Train chosen candidates together, where the method does that: one trial for each group."""
+    groups = fusions(run.method, run.results.candidates(), _selected(run.storage))
+    pending = [group for group in groups if not is_fused(run.results, group)]
+    if not pending:
+        return
+    trials = [
+        run.trial(group.trial, "fuse", point=group.point, architectures=group.architectures)
+        for group in pending
+    ]
+    run.view.stage("fuse", f"{len(groups)} groups", len(groups), len(groups) - len(pending))
+    end = partial(publish.fused, run.results, run.config, run.space, run.table)
+    failures = _run_trials(run, trials, end)
+    if len(failures) == len(groups):
+        raise RunError(f"fuse: no group was trained: {'; '.join(sorted(set(failures.values())))}")
 
 
 def report(run: Run) -> None:
@@ -372,10 +391,7 @@ def _start_of(run: Run, record: Record) -> tuple[str, ...]:
 
 
 def _is_finished(run: Run, record: Record) -> bool:
-    name = record["candidate"]
-    weights = run.storage.exists(weights_path(name))
-    predicted = f"{name}-val" in run.results.parts("predictions")
-    return record["stage"] == "finished" and weights and predicted
+    return record["stage"] == "finished" and is_whole(run.results, record["candidate"])
 
 
 def _trial_ids(points: Sequence[sweep.Point]) -> list[str]:

@@ -76,7 +76,8 @@ BAD_SETTINGS = {
     "cost=flops": r"cost: 'flops' is unknown; allowed: ",
     "baselines=[resnet]": r"baselines: 'resnet' is unknown; allowed: ",
     "reference=nowhere/t000": r"reference: nowhere",
-    "finish=some": r"finish: .*'best' or 'all'",
+    "finish=some": r"finish: .*'best', 'all' or 'none'",
+    "finish=none": r"finish: none leaves no network; allowed for methods that fuse networks: \[",
     "study=a/b": r"study: 'a/b' cannot be a folder's name",
 }
 
