@@ -10,18 +10,21 @@ import torch
 import workers.methods
 from tests.workers.methods.tiny import tiny_problem
 from tests.workers.methods.tiny_fabric import fabric_problem
+from tests.workers.methods.tiny_resnet import resnet_problem
 from tests.workers.methods.tiny_subnets import SMALL as SMALL_SUBNETS
 from tests.workers.methods.tiny_subnets import subnet_problem
 from workers.methods import METHODS
 
 SMALL = {
     "budgeted": {"budget": 3e4, "lambda_": 1e-4, "warmup_epochs": 1, "epochs": 2},
+    "clipped_lasso": {"lambda_": 0.1, "pretrain_epochs": 1, "epochs": 2, "batch_size": 64},
     "prunet": {"warmup_epochs": 1, "epochs": 2, "batch_size": 64},
     "random": {"num_candidates": 3},
     "reds": SMALL_SUBNETS,
 }
 PROBLEMS = {  # of methods that search a space of their own
     "budgeted": fabric_problem,
+    "clipped_lasso": resnet_problem,
     "reds": subnet_problem,
 }
 TIMES = ("_s", "_us")  # ends of the names of metrics that no two runs have in common
