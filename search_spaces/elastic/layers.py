@@ -7,6 +7,9 @@ channels of the layer share.
 
 Tensors: B samples, C channels, H rows, W columns; of weights O outputs, I inputs, K x K kernels
 flattened to P positions.
+
+A layer has `active`, the record that it follows, and `pinned`: the state for that record, where it
+was taken ahead for many calls.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ class ElasticConv(nn.Module):
     """A convolution with an active number of inputs and outputs and an active kernel size."""
 
     active: Layer
+    pinned: State | None = None
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -54,7 +58,8 @@ class ElasticConv(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Return the active convolution of a map with the active number of channels."""
-        state, layer = self.sliced(self.active), self.active
+        layer = self.active
+        state = self.pinned or self.sliced(layer)
         return functional.conv2d(
             x_BCHW,
             state["weight"],
@@ -72,6 +77,7 @@ class ElasticNorm(nn.BatchNorm2d):
     """
 
     active: Layer
+    pinned: State | None = None
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
@@ -88,7 +94,7 @@ class ElasticNorm(nn.BatchNorm2d):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Normalise a map with the active number of channels."""
-        state = self.sliced(self.active)
+        state = self.pinned or self.sliced(self.active)
         share = 0.0
         if self.training:
             seen = state["num_batches_tracked"].add_(1)
@@ -109,6 +115,7 @@ class ElasticLinear(nn.Module):
     """A linear layer with an active number of inputs; its outputs are the classes."""
 
     active: Layer
+    pinned: State | None = None
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -121,13 +128,14 @@ class ElasticLinear(nn.Module):
 
     def forward(self, x_BC: torch.Tensor) -> torch.Tensor:
         """Return the outputs for the active number of features."""
-        return functional.linear(x_BC, **self.sliced(self.active))
+        return functional.linear(x_BC, **(self.pinned or self.sliced(self.active)))
 
 
 class ElasticResize(nn.Module):
     """Brings images to the active resolution."""
 
     active: Layer
+    pinned: State | None = None
 
     def sliced(self, layer: Layer) -> State:
         """Return the state of the stand-alone layer: it has none."""

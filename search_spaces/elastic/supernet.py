@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from search_spaces.base import Architecture, SearchSpace
+from search_spaces.base import Architecture, Layer, SearchSpace
 from search_spaces.elastic.layers import (
     ElasticConv,
     ElasticLayer,
@@ -56,8 +56,13 @@ class Supernet(nn.Module):
         self._running: tuple[str, ...] = ()
         self.set_active(space.presets["max"])
 
-    def set_active(self, architecture: Architecture) -> None:
+    def set_active(self, architecture: Architecture, *, pin: bool = False) -> None:
         """Make the supernet compute what an architecture computes.
+
+        Args:
+            architecture: one of the space.
+            pin: slice and transform weights now instead of in every call: they are then to stay as
+                they are until the next architecture. Batch norms follow their statistics still.
 
         Raises:
             ValueError: the architecture is not one of the space.
@@ -65,7 +70,9 @@ class Supernet(nn.Module):
         layers = self.space.layers(architecture)
         for layer in layers:
             if layer.name in self._elastic:
-                self._elastic[layer.name].active = layer
+                module = self._elastic[layer.name]
+                module.active = layer
+                module.pinned = _taken(module, layer) if pin else None
         self._running = tuple(dict.fromkeys(layer.module for layer in layers))
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -106,3 +113,9 @@ class Supernet(nn.Module):
         for name, part in self.named_children():
             for hidden in getattr(part, "sortable", ()):
                 sort_hidden(part, hidden, widths[f"{name}.{hidden.reader}"])
+
+
+@torch.no_grad()
+def _taken(module: ElasticLayer, layer: Layer) -> State:
+    """Return a layer's state, laid out for computing; what lies so already is no copy."""
+    return {name: tensor.contiguous() for name, tensor in module.sliced(layer).items()}

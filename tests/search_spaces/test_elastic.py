@@ -168,6 +168,29 @@ def test_smaller_tensors_are_leading_slices(space) -> None:
             assert torch.equal(tensor, full[name][tuple(map(slice, tensor.shape))])
 
 
+def test_pinned_networks_compute_the_same(space) -> None:
+    """Their statistics can be computed anew."""
+    supernet = seasoned(space)
+    x_BCHW, architecture = images(space), sample(space, random.Random(2))
+    network = inherited(supernet, architecture)
+    supernet.set_active(architecture, pin=True)
+    for training in (True, False):
+        found, expected = supernet.train(training)(x_BCHW), network.train(training)(x_BCHW)
+        torch.testing.assert_close(found, expected, **CLOSE)
+    torch.testing.assert_close(supernet.extract(architecture), dict(network.state_dict()))
+
+
+def test_the_next_architecture_is_not_pinned(space) -> None:
+    supernet = seasoned(space).eval()
+    supernet.set_active(space.presets["min"], pin=True)
+    supernet.set_active(space.presets["min"])
+    with torch.no_grad():
+        for weight in supernet.parameters():
+            weight.mul_(1.1)
+    network = inherited(supernet, space.presets["min"]).eval()
+    torch.testing.assert_close(supernet(images(space)), network(images(space)), **CLOSE)
+
+
 def test_extracting_changes_nothing(space) -> None:
     supernet = seasoned(space).eval()
     x_BCHW = images(space)

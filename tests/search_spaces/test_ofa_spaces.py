@@ -39,11 +39,8 @@ REDUCED_RESNET = replace(
     expand_ratios=(0.25, 0.5),
     width_mults=(0.5, 1.0),
 )
-PAPER = {
-    "paper_w1.0": "ofa_mobilenet_v3",
-    "paper": "ofa_resnet50",
-    "paper_w1.2": "ofa_mobilenet_v3",
-}
+SPACE_OF = dict.fromkeys(MOBILENETS, "ofa_mobilenet_v3") | dict.fromkeys(RESNETS, "ofa_resnet50")
+PAPER = ("paper_w1.0", "paper_w1.2", "paper")
 
 
 def space_of(name: str, **options: Any) -> SearchSpace:
@@ -74,19 +71,18 @@ def shapes(space: SearchSpace, architecture: Architecture) -> dict[str, tuple[in
 @pytest.mark.parametrize(
     ("preset", "count"),
     [
-        ("paper_w1.0", 20),
-        ("paper", 20),
+        *((preset, 20 if preset in ("paper_w1.0", "paper") else 3) for preset in SPACE_OF),
         *(pytest.param(preset, 1000, marks=pytest.mark.slow) for preset in PAPER),
     ],
 )
 def test_macs_are_those_of_the_module(preset: str, count: int) -> None:
-    space = space_of(PAPER[preset], preset=preset, resolutions=(160, 224))
+    space = space_of(SPACE_OF[preset], preset=preset)
     for architecture in drawn(space, count, seed=count):
         layers = space.layers(architecture)
         with torch.device("meta"), torch.inference_mode():
             network = space.build(architecture).eval()
             with FlopCounterMode(display=False) as counter:
-                network(torch.empty(1, 3, 224, 224))
+                network(torch.empty(1, *space.in_shape))
         assert 2 * macs(layers) == counter.get_total_flops()
         assert num_params(layers) == sum(p.numel() for p in network.parameters())
 
