@@ -14,7 +14,7 @@ from orchestrator.loading import Study
 from orchestrator.pareto import hypervolume, objectives, reference_point
 from orchestrator.results import Record
 
-INK, MUTED, GRID, ACCENT = "#25313b", "#8795a1", "#e9eef1", "#1f6f8b"
+INK, MUTED, GRID, ACCENT, ALERT = "#25313b", "#8795a1", "#e9eef1", "#1f6f8b", "#c8553d"
 SCALE = ["#f0a04b", "#d9576b", "#8e4c9e", "#3b5ba5", "#0f8b8d"]
 FONT = {"family": "Inter, Helvetica Neue, Helvetica, Arial, sans-serif", "size": 13, "color": INK}
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
@@ -26,6 +26,9 @@ PROGRESS = {
     "search_latency_ms": "expected latency (ms)",
     "num_blocks": "blocks left",
     "num_layers": "layers left",
+    "mean_cost": "mean cost of drawn networks",
+    "likely_edges": "edges more likely on than off",
+    "settled": "share of settled edges",
     "step_ms": "time per step (ms)",
     "memory_mb": "memory (MB)",
 }
@@ -38,28 +41,33 @@ def front(study: Study) -> go.Figure | None:
     if not finished:
         return None
     figure = go.Figure()
-    on_front = study.front()
-    errors = 100 * objectives(on_front)[:, 0]
-    cost = [record["cost"] for record in on_front]
-    line = {"color": ACCENT, "width": 2, "shape": "hv"}  # a front is a staircase
-    figure.add_scatter(x=cost, y=errors, mode="lines", line=line, name="front", hoverinfo="skip")
+    _front_line(figure, study)
     for label, color, records in groups(study, finished):
         sizes = [13 if record["on_front"] else 9 for record in records]
         opacity = [1.0 if record["on_front"] else 0.45 for record in records]
         _legend(figure, label, {"color": color})
         _points(figure, records, label, {"color": color, "size": sizes, "opacity": opacity})
-    tested = [record for record in on_front if record["test_accuracy"] is not None]
-    test_errors = [100 * (1 - record["test_accuracy"]) for record in tested]
-    marker = {"symbol": "x-thin", "size": 9, "line": {"width": 1.8, "color": INK}}
-    x = [record["cost"] for record in tested]
-    figure.add_scatter(x=x, y=test_errors, mode="markers", marker=marker, name="front on test data")
-    for record in study.finished():
-        if record["preset"] is not None:
-            edge = {"width": 2, "color": INK}
-            star: dict[str, Any] = {"symbol": "star", "size": 15, "color": "#ffffff", "line": edge}
-            _legend(figure, escape(record["preset"]), star)
-            _points(figure, [record], escape(record["preset"]), star)
+    _crosses(figure, study.front(), "front on test data", INK)
+    _hand_made(figure, study)
     return _styled(figure, axis_title(study.cost_name), "validation error (%)", height=480)
+
+
+def model_selection(study: Study) -> go.Figure | None:
+    """Figure 7 of the Budgeted Super Networks paper: all networks, chosen on validation, on test.
+
+    None where test data was read for the front alone, which `front` shows.
+    """
+    found = [record for record in study.finished() if record["preset"] is None]
+    if all(record["on_front"] or record["test_accuracy"] is None for record in found):
+        return None
+    figure = go.Figure()
+    _front_line(figure, study)
+    marker = {"color": ACCENT, "size": 9}
+    _legend(figure, "validation", marker)
+    _points(figure, found, "validation", marker)
+    _crosses(figure, study.finished(), "test", ALERT)
+    _hand_made(figure, study)
+    return _styled(figure, axis_title(study.cost_name), "error (%)", height=480)
 
 
 def progress(study: Study) -> go.Figure | None:
@@ -246,8 +254,38 @@ def latency_pairs(study: Study) -> list[tuple[Record, float, float]]:
 
 def axis_title(cost_name: str) -> str:
     """Return a cost's name as people write it."""
-    units = {"latency_ms": "latency (ms)", "macs": "MACs", "num_params": "parameters"}
-    return units.get(cost_name, cost_name.replace("_", " "))
+    kind, _, last = cost_name.rpartition("_")
+    if kind == "distributed":
+        return f"cycles on {last} machine{'s' * (last != '1')}"
+    if last == "ms":
+        return f"{kind.replace('_', ' ')} (ms)"
+    return {"macs": "MACs", "num_params": "parameters"}.get(cost_name, cost_name.replace("_", " "))
+
+
+def _front_line(figure: go.Figure, study: Study) -> None:
+    on_front = study.front()
+    errors = 100 * objectives(on_front)[:, 0]
+    cost = [record["cost"] for record in on_front]
+    line = {"color": ACCENT, "width": 2, "shape": "hv"}  # a front is a staircase
+    figure.add_scatter(x=cost, y=errors, mode="lines", line=line, name="front", hoverinfo="skip")
+
+
+def _crosses(figure: go.Figure, records: Sequence[Record], name: str, color: str) -> None:
+    """Add the test errors of the networks that have one."""
+    tested = [record for record in records if record["test_accuracy"] is not None]
+    errors = [100 * (1 - record["test_accuracy"]) for record in tested]
+    marker = {"symbol": "x-thin", "size": 9, "line": {"width": 1.8, "color": color}}
+    x = [record["cost"] for record in tested]
+    figure.add_scatter(x=x, y=errors, mode="markers", marker=marker, name=name)
+
+
+def _hand_made(figure: go.Figure, study: Study) -> None:
+    for record in study.finished():
+        if record["preset"] is not None:
+            edge = {"width": 2, "color": INK}
+            star: dict[str, Any] = {"symbol": "star", "size": 15, "color": "#ffffff", "line": edge}
+            _legend(figure, escape(record["preset"]), star)
+            _points(figure, [record], escape(record["preset"]), star)
 
 
 def _points(

@@ -17,6 +17,7 @@ from cost_models.onnx_export import checked_onnx
 from orchestrator.config import InputError, Proxy, StudyConfig
 from orchestrator.loading import load
 from orchestrator.pareto import objectives, pareto_front
+from orchestrator.report import graphs
 from orchestrator.results import Record, Results, ResultsError
 from search_spaces.base import Architecture, SearchSpace, digest
 from workers.datasets import Data, truth
@@ -285,6 +286,12 @@ def products(results: Results, space: SearchSpace, method: Method) -> None:
     for trial, finished in trials.items():
         for name, contents in method.deliver(space, finished).items():
             results.storage.write_bytes(f"products/{trial}/{name}", contents)
+
+
+def drawings(storage: Storage) -> None:
+    """Draw the front's and the hand-made networks, where architectures are graphs."""
+    for name, svg in graphs(load(storage.root)).items():
+        storage.write_bytes(f"models/{name}/architecture.svg", svg.encode())
 
 
 def tidy(storage: Storage) -> None:

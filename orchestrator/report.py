@@ -19,10 +19,12 @@ from scipy.stats import spearmanr
 
 from orchestrator import figures
 from orchestrator.drawings import Column, draw
+from orchestrator.fabric_drawings import draw_fabric
 from orchestrator.loading import Study
 from orchestrator.results import Record
 from search_spaces import SPACES
-from search_spaces.base import Choice
+from search_spaces.base import SearchSpace
+from search_spaces.fabric import Fabric
 from workers.records import from_json
 
 GREEK = {"alpha": "α", "lambda": "λ", "phi": "φ", "beta": "β"}
@@ -60,6 +62,7 @@ def render(study: Study) -> str:
     environment.filters |= {"count": _count, "duration": _duration}
     drawn = {
         "front": figures.front(study),
+        "selection": figures.model_selection(study),
         "progress": figures.progress(study),
         "flips": figures.flips(study),
         "losses": figures.loss_against_latency(study),
@@ -74,12 +77,24 @@ def render(study: Study) -> str:
         tiles=tiles(study),
         networks=networks(study),
         drawing=_drawing(study),
+        graphs=[Markup(svg) for svg in graphs(study).values()],
         corrections=corrections(study),
         rank_correlations=rank_correlations(study),
         latency_errors=latency_errors(study),
         config=_yaml(study.config),
         versions=_versions(study),
     )
+
+
+def graphs(study: Study) -> dict[str, str]:
+    """Return, by its candidate, an SVG of every architecture to be shown that is a graph."""
+    fabric = getattr(_space(study), "fabric", None)
+    if not isinstance(fabric, Fabric):
+        return {}
+    return {
+        record["candidate"]: draw_fabric(fabric, record["architecture"], *_heading(record))
+        for record in _drawn(study)
+    }
 
 
 def networks(study: Study) -> list[Network]:
@@ -193,21 +208,27 @@ def _spearman(
 
 
 def _drawing(study: Study) -> Markup | None:
-    hand_made = [record for record in study.finished() if record["preset"] is not None]
-    records = sorted([*study.front(), *hand_made], key=lambda record: float(record["cost"]))
-    if not records:
+    space = _space(study)
+    columns = [Column(*_heading(r), r["architecture"]) for r in _drawn(study)]
+    if not columns or hasattr(space, "fabric"):
         return None
-    columns = [
-        Column(r["candidate"], f"{r['val_accuracy']:.2%} · {_cost(r)}", r["architecture"])
-        for r in records
-    ]
-    return Markup(draw(columns, _choices(study)))
+    return Markup(draw(columns, space.choices))
 
 
-def _choices(study: Study) -> tuple[Choice, ...]:
+def _drawn(study: Study) -> list[Record]:
+    """Return the networks whose architectures are shown: the front and hand-made ones."""
+    hand_made = [record for record in study.finished() if record["preset"] is not None]
+    return sorted([*study.front(), *hand_made], key=lambda record: float(record["cost"]))
+
+
+def _heading(record: Record) -> tuple[str, str]:
+    return record["candidate"], f"{record['val_accuracy']:.2%} · {_cost(record)}"
+
+
+def _space(study: Study) -> SearchSpace:
     options = dict(study.config["space"])
     space = SPACES[options.pop("name")]
-    return space(from_json(space.Config, options)).choices
+    return space(from_json(space.Config, options))
 
 
 def _cost(record: Record) -> str:

@@ -256,6 +256,7 @@ def report(run: Run) -> None:
         publish.predict_front(run.results, run.config, run.executor, shared)
         publish.measured_latency(run.results, run.config, run.executor)
         publish.products(run.results, run.space, run.method)
+        publish.drawings(run.storage)
         run.storage.write_bytes(REPORT, render(load(run.storage.root)).encode())
     run.view.note(f"report: {run.storage.root}/{REPORT}")
     # Always: a tracking server that was away catches up when the study is run again.

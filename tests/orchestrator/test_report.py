@@ -15,6 +15,7 @@ from orchestrator import Study, figures, load
 from orchestrator.drawings import NARROWEST, WIDEST, Column, draw
 from orchestrator.report import (
     corrections,
+    graphs,
     latency_errors,
     networks,
     rank_correlations,
@@ -27,6 +28,7 @@ from tests.orchestrator.fabricated import ALPHAS, CORRECTIONS, fabricate
 HEADINGS = [
     "Pareto front",
     "Networks",
+    "Model selection",
     "Architectures",
     "Search progress",
     "Layer skipping",
@@ -67,7 +69,7 @@ def test_the_page_stands_alone(page: str) -> None:
     own = page.split("</script>", 1)[1]  # after plotly.js, which holds addresses that it never asks
     assert "http" not in re.sub(r'xmlns="[^"]*"', "", own)
     assert page.count(get_plotlyjs()) == 1
-    assert page.count('"showSendToCloud": false') == own.count("Plotly.newPlot(") == 6
+    assert page.count('"showSendToCloud": false') == own.count("Plotly.newPlot(") == 7
     assert "src=" not in own
 
 
@@ -233,3 +235,46 @@ def test_skipped_layers_and_plain_options_can_be_drawn() -> None:
     svg = ElementTree.fromstring(draw([Column("<n>", "s", {"depth": 2, "norm": "group"})], choices))
     widths = [float(element.attrib["width"]) for element in svg if element.tag == "rect"]
     assert widths == [WIDEST / 2, WIDEST]
+
+
+def test_all_tested_networks_are_shown_on_validation_and_on_test(study: Study) -> None:
+    front_only = changed(study)
+    for record in front_only.records:
+        record["test_accuracy"] = record["val_accuracy"] - 0.02 if record["on_front"] else None
+    assert figures.model_selection(front_only) is None  # the front's own figure shows it all
+    figure = figures.model_selection(changed(study, test_accuracy=0.75))
+    assert figure is not None
+    traces = {trace.name: trace for trace in figure.data if trace.x != (None,)}
+    found = [record for record in study.finished() if record["preset"] is None]
+    assert set(traces) == {"front", "validation", "test", "gpunet1"}
+    assert sorted(traces["validation"].x) == sorted(record["cost"] for record in found)
+    assert len(traces["test"].x) == len(study.finished())
+    assert set(traces["test"].y) == {25.0}
+    assert list(traces["front"].x) == [record["cost"] for record in study.front()]
+
+
+@pytest.mark.parametrize(
+    ("cost", "title"),
+    [
+        ("latency_ms", "latency (ms)"),
+        ("network_latency_ms", "network latency (ms)"),
+        ("macs", "MACs"),
+        ("distributed_1", "cycles on 1 machine"),
+        ("distributed_4", "cycles on 4 machines"),
+        ("weight_bytes", "weight bytes"),
+    ],
+)
+def test_costs_are_written_as_people_do(cost: str, title: str) -> None:
+    assert figures.axis_title(cost) == title
+
+
+def test_architectures_that_are_graphs_are_drawn_as_graphs(study: Study) -> None:
+    assert graphs(study) == {}
+    config = {**study.config, "space": {"name": "resnet_fabric", "depth": 8}}
+    records = [{**r, "architecture": {"skip0_0": True}} for r in study.records]
+    fabric = dataclasses.replace(study, config=config, records=records)
+    shown = graphs(fabric)
+    assert set(shown) == {r["candidate"] for r in fabric.records if r["on_front"] or r["preset"]}
+    page = render(fabric)
+    assert all(svg in page for svg in shown.values())
+    assert headings(page).count("Architectures") == 1
