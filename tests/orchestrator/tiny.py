@@ -193,6 +193,8 @@ def _child(
     err: Path,
     changes: Sequence[Change],
 ) -> None:
+    # A shell that runs tests in the background has them ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for descriptor, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.environ.clear()

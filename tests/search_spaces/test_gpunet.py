@@ -65,7 +65,7 @@ def test_equal_options_become_the_same_json() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "gpunet_9"}, r"preset: 'gpunet_9' is unknown; allowed: \['gpunet1_supernet'"),
+        ({"preset": "gpunet_9"}, r"preset: 'gpunet_9' is unknown; allowed: \['gpunet1_printed'"),
         ({"granularity": 0}, "granularity: 0 is not positive"),
         ({"num_classes": -1}, "num_classes: -1 is not positive"),
         ({"in_shape": (3, 0, 8)}, "in_shape: .* has a dimension below 1"),
