@@ -1,8 +1,9 @@
 """REDS's knapsack: what a layer's first units are worth beside those kept before them.
 
-A weight counts when the unit that owns it is kept, and the unit that it reads. So pointwise
-convolutions and fully connected layers are scored by pairs of units, (k, t), a first convolution
-and depthwise kernels by units. With `linear_cost` units of all layers are scored by themselves.
+A unit is worth the scores of all its incoming weights, whatever is kept of the layer before. Only
+pointwise convolutions, as in the authors' integer program, are scored by kernels (k, t): one counts
+if both the filter k and the channel t that it reads are kept. With `linear_cost` they are scored by
+units, too.
 
 Legend: T units of the layer before, K units of a layer; U widths of the layer before, V widths.
 """
@@ -21,6 +22,7 @@ from workers.methods.reds.importance import kernel_scores
 from workers.methods.reds.prices import prices_of
 from workers.methods.reds.units import Axes, Tensors
 
+POINTWISE = (1, 1)  # the kernel size
 SCALE = 1e5  # scores of units and kernels are rounded to whole numbers after it
 
 
@@ -81,7 +83,7 @@ def _scores(
         if owner is None or owner.layer != names[index]:
             continue
         kernels_KT = kernel_scores(score, axes[name])
-        if config.linear_cost or read is None:
+        if read is None or config.linear_cost or score.shape[2:] != POINTWISE:
             total_UV += _rounded(kernels_KT.sum(1)).cumsum()[width_V - 1]
         else:  # prices_of has refused what reads any other layer
             prefix_KT = _rounded(kernels_KT).cumsum(0).cumsum(1)
