@@ -36,24 +36,20 @@ def axes_of(space: SearchSpace) -> Axes:
     """Return the axes of all tensors of a space's networks.
 
     Raises:
-        ValueError: a dimension follows several choices, or none of its parts belongs to one unit.
+        ValueError: a dimension does not follow one width alone.
     """
     full = space.presets["full"]
     shapes = _shapes(space, full)
     axes: dict[str, list[Axis | None]] = {name: [None] * len(s) for name, s in shapes.items()}
     for choice in space.choices:
-        less, most = choice.options[0], full[choice.name]
-        if less == most:
-            continue
-        for name, narrow in _shapes(space, {**full, choice.name: less}).items():
-            for dim, (size, smaller) in enumerate(zip(shapes[name], narrow, strict=True)):
+        most, less = full[choice.name], choice.options[0]
+        narrow = _shapes(space, {**full, choice.name: less})
+        for name, shape in shapes.items():
+            for dim, (size, smaller) in enumerate(zip(shape, narrow[name], strict=True)):
                 if size != smaller:
                     run = size // most
-                    if axes[name][dim] is not None or (run * most, run * less) != (size, smaller):
-                        raise ValueError(
-                            f"space: dimension {dim} of {name!r} does not follow one width alone"
-                            f" ({choice.name!r} is another); reds slices chains of layers"
-                        )
+                    alone = axes[name][dim] is None and (run * most, run * less) == (size, smaller)
+                    _check_follows(alone, name, dim, choice.name)
                     axes[name][dim] = Axis(choice.name, run)
     return {name: tuple(found) for name, found in axes.items()}
 
@@ -80,3 +76,11 @@ def _leading(axis: Axis | None, widths: Widths) -> slice:
 def _shapes(space: SearchSpace, architecture: Architecture) -> dict[str, torch.Size]:
     with torch.device("meta"):
         return {n: tensor.shape for n, tensor in space.build(architecture).state_dict().items()}
+
+
+def _check_follows(alone: bool, name: str, dim: int, layer: str) -> None:
+    if not alone:
+        raise ValueError(
+            f"space: dimension {dim} of {name!r} does not follow one width alone, as {layer!r}"
+            " shows; reds slices chains of layers"
+        )
