@@ -1,7 +1,8 @@
 """What a search space is: choices, architectures, and the layers an architecture becomes.
 
-An *architecture* is a JSON object with one option for every choice. A *space* turns it into
-`Layer` records, the one bridge to the cost models, and into a stand-alone `nn.Module`.
+An *architecture* is a JSON object with one option for every choice; a choice named `ks.3` is entry
+3 of list `ks`. A *space* turns it into `Layer` records, the one bridge to the cost models, and into
+a stand-alone `nn.Module`.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def mutate(
         return {
             choice.name: rng.choice(choice.options)
             if choice.name == forced or rng.random() < probability
-            else architecture.get(choice.name, choice.options[0])
+            else _kept(architecture, choice, rng)
             for choice in space.choices
         }
 
@@ -152,11 +153,24 @@ def crossover(
 
     def draw() -> Architecture:
         return {
-            choice.name: rng.choice((first, second)).get(choice.name, choice.options[0])
-            for choice in space.choices
+            choice.name: _kept(rng.choice((first, second)), choice, rng) for choice in space.choices
         }
 
     return _first_network(space, draw)
+
+
+def option_of(architecture: Architecture, name: str, missing: Any = None) -> Any:
+    """Return the option that an architecture has for a choice; `missing` if it names none."""
+    key, dot, index = name.partition(".")
+    if dot and key in architecture:
+        return architecture[key][int(index)]
+    return architecture.get(name, missing)
+
+
+def _kept(architecture: Architecture, choice: Choice, rng: random.Random) -> Any:
+    """Return a parent's option; a random one for an entry that is inactive in it."""
+    option = option_of(architecture, choice.name, choice.options[0])
+    return rng.choice(choice.options) if option is None and None not in choice.options else option
 
 
 def _first_network(space: SearchSpace, draw: Callable[[], Architecture]) -> Architecture:

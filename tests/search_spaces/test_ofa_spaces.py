@@ -16,7 +16,15 @@ from cost_models.macs import macs
 from cost_models.onnx_export import checked_onnx
 from cost_models.params import num_params
 from search_spaces import SPACES
-from search_spaces.base import Architecture, SearchSpace, digest, sample
+from search_spaces.base import (
+    Architecture,
+    SearchSpace,
+    crossover,
+    digest,
+    mutate,
+    option_of,
+    sample,
+)
 from search_spaces.elastic.encoding import entries, lists
 from search_spaces.ofa_mobilenet_v3 import PRESETS as MOBILENETS
 from search_spaces.ofa_resnet50 import PRESETS as RESNETS
@@ -169,6 +177,30 @@ def test_equal_options_become_the_same_json(space) -> None:
 def test_impossible_options_are_refused(name, options, message) -> None:
     with pytest.raises(ValueError, match=message):
         SPACES[name].Config(**options)
+
+
+def test_mutants_keep_what_is_not_redrawn(space) -> None:
+    rng, parent = random.Random(4), space.presets["max"]
+    changes = set()
+    for _ in range(50):
+        child = mutate(space, parent, rng, probability=0.0)
+        kept = {name for name, option in entries(child).items() if option is not None}
+        before = {name: option_of(parent, name) for name in kept}
+        changes.add(sum(option_of(child, name) != before[name] for name in kept))
+    assert changes == {0, 1}
+
+
+def test_children_have_entries_of_either_parent(space) -> None:
+    rng, parents = random.Random(5), (space.presets["max"], space.presets["min"])
+    taken = {name: set() for name in entries(parents[0])}
+    for _ in range(300):
+        for name, option in entries(crossover(space, *parents, rng)).items():
+            taken[name] |= {option}
+    for choice in space.choices:
+        from_parents = {option_of(parent, choice.name) for parent in parents}
+        # What is inactive in the smallest is drawn anew where the child's depth makes it active.
+        expected = {*choice.options, None} if None in from_parents else from_parents
+        assert taken[choice.name] == expected
 
 
 def test_max_is_the_largest_and_min_the_smallest(space) -> None:

@@ -16,7 +16,13 @@ from workers.augment import Augmentation
 from workers.evaluation import evaluate
 from workers.methods.clipped_lasso import METHOD, Config, load_dynamic
 from workers.methods.clipped_lasso.checks import check
-from workers.methods.clipped_lasso.counts import cut, followers, kept_filters, penalised, widths
+from workers.methods.clipped_lasso.counts import (
+    channel_groups,
+    cut,
+    kept_filters,
+    penalised,
+    widths,
+)
 from workers.methods.clipped_lasso.fused import fuse
 from workers.methods.clipped_lasso.search import full_network, pretrain, search, select
 from workers.protocol import Finished
@@ -76,12 +82,12 @@ def same(one, two):
 def dead_network():
     """A full network of which some channels are zero throughout, and the others' numbers."""
     network = full_network(resnet_problem()).eval()
-    convs, shortcuts = penalised(SPACE, network), followers(SPACE, network)
+    convs = penalised(SPACE, network)
     kept = {name: torch.arange(len(conv.weight))[::2] for name, conv in convs.items()}
     with torch.no_grad():
-        for name, conv in convs.items():
-            for dead in (conv, *([shortcuts[name]] if name in shortcuts else [])):
-                dead.weight[1::2] = 0.0
+        for group in channel_groups(SPACE, network):
+            for parameter in group:
+                parameter[1::2] = 0.0
     return network, convs, kept
 
 

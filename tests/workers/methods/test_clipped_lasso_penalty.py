@@ -119,14 +119,14 @@ def test_a_layer_never_loses_its_last_filter():
     assert torch.equal(found, layer)
 
 
-def test_zero_filters_stay_zero_and_take_their_shortcut_along():
+def test_zero_filters_stay_zero_and_take_all_of_their_channel_along():
     generator = torch.Generator().manual_seed(0)
-    conv, shortcut = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 1)
+    conv, shift, shortcut = nn.Conv2d(3, 4, 3), torch.ones(4), torch.ones(4, 3, 1, 1)
     with torch.no_grad():
         conv.weight[1] = 0.0
         conv.weight[2] *= 1e-6
     config = Config(lambda_=0.01, a=1.0, momentum=0.9)
-    shrinking = Shrinking({"conv": conv}, {"conv": shortcut}, config)
+    shrinking = Shrinking([[conv.weight, shift, shortcut]], config)
     optimizer = torch.optim.SGD(conv.parameters(), lr=0.1)
     for _ in range(3):
         conv(torch.randn(2, 3, 8, 8, generator=generator)).square().mean().backward()
@@ -134,7 +134,7 @@ def test_zero_filters_stay_zero_and_take_their_shortcut_along():
         assert filter_norms(conv.weight.detach())[1] > 0  # the gradient revives it
         shrinking.step(lr=0.1)
         assert (filter_norms(conv.weight.detach()) > 0).tolist() == [True, False, False, True]
-        assert (filter_norms(shortcut.weight.detach()) > 0).tolist() == [True, False, False, True]
+        assert shift.tolist() == shortcut[:, 0, 0, 0].tolist() == [1.0, 0.0, 0.0, 1.0]
 
 
 def test_a_step_takes_as_much_as_the_penalty_does_under_momentum():
@@ -142,9 +142,7 @@ def test_a_step_takes_as_much_as_the_penalty_does_under_momentum():
     config = Config(penalty="group", lambda_=0.01, momentum=0.9)
     pulled, stepped = (nn.Parameter(torch.full((1, 1, 1, 1), 10.0)) for _ in range(2))
     optimizer = torch.optim.SGD([pulled], lr=0.1, momentum=config.momentum)
-    conv = nn.Conv2d(1, 1, 1)
-    conv.weight = stepped
-    shrinking = Shrinking({"conv": conv}, {}, config)
+    shrinking = Shrinking([[stepped]], config)
     for _ in range(400):
         before = pulled.item(), stepped.item()
         optimizer.zero_grad()

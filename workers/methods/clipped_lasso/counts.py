@@ -26,13 +26,26 @@ def penalised(space: SlimmableResNet, network: nn.Module) -> dict[str, nn.Conv2d
 
     A shortcut is not among them: it follows its block's second convolution.
     """
-    return {choice.name: _conv(network, f"{choice.name}.conv") for choice in space.choices}
+    found = {}
+    for choice in space.choices:
+        conv = network.get_submodule(f"{choice.name}.conv")
+        assert isinstance(conv, nn.Conv2d)
+        found[choice.name] = conv
+    return found
 
 
-def followers(space: SlimmableResNet, network: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return the convolutions of shortcuts, by the choice that gives their width."""
-    shortcuts = {spec.writes: f"{spec.shortcut}.conv" for spec in space.specs}
-    return {name: _conv(network, path) for name, path in shortcuts.items()}
+def channel_groups(space: SlimmableResNet, network: nn.Module) -> list[list[nn.Parameter]]:
+    """Return, of every layer, its filters and all that goes when a channel goes.
+
+    That is its batch norm's scale and shift, and filters, scale and shift of the shortcut whose
+    output is added.
+    """
+    shortcuts = {spec.writes: spec.shortcut for spec in space.specs}
+    groups = []
+    for choice in space.choices:
+        modules = [choice.name, *([shortcuts[choice.name]] if choice.name in shortcuts else [])]
+        groups.append([p for name in modules for p in network.get_submodule(name).parameters()])
+    return groups
 
 
 def kept_filters(
@@ -78,12 +91,6 @@ def cut(space: SlimmableResNet, full: Weights, kept: Kept) -> dict[str, torch.Te
             tensor = tensor[:, kept[reads]]
         found[name] = tensor.clone()
     return found
-
-
-def _conv(network: nn.Module, path: str) -> nn.Conv2d:
-    conv = network.get_submodule(path)
-    assert isinstance(conv, nn.Conv2d)
-    return conv
 
 
 def _wiring(space: SlimmableResNet) -> Iterator[tuple[str, str | None, str | None]]:

@@ -5,53 +5,46 @@ Lin, "Model Selection and Estimation in Regression with Grouped Variables", 2006
 lambda / (1 - momentum) a filter loses as much of its norm in a step as the penalty's gradient
 takes from it in the long run under SGD with momentum.
 
-A filter that is zero stays zero. The batch norm behind it divides by the root of its epsilon, since
-a constant has no variance, and one step of that gradient would make the filter larger than ever.
+A filter that is zero stays zero. The batch norm behind it divides by the root of its epsilon,
+since a constant has no variance, and one step of that gradient would make the filter larger than
+ever. Scale and shift of that norm become zero, too, and so does the channel of the shortcut that is
+added: nothing is left of the channel that other layers could come to rely on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
 
 from workers.methods.clipped_lasso.config import Config
 from workers.methods.clipped_lasso.penalty import clipping_threshold, filter_norms
-
-Convs = Mapping[str, nn.Conv2d]
 
 
 class Shrinking:
     """Proximal steps on convolutions in training; zero filters are found in the weights.
 
     Args:
-        convs: those whose filters may vanish, by the choice that counts them.
-        followers: those whose filters vanish with them, by the same choice.
+        groups: of each layer its filters (O, I, H, W), then all that vanishes with them, (O, ...).
         config: the settings.
     """
 
-    def __init__(self, convs: Convs, followers: Convs, config: Config) -> None:
+    def __init__(self, groups: Iterable[Sequence[torch.Tensor]], config: Config) -> None:
         self.config = config
-        self.convs, self.followers = convs, followers
-        self.alive = {name: filter_norms(conv.weight.detach()) > 0 for name, conv in convs.items()}
+        self.groups = tuple(groups)
+        self.alive = [filter_norms(filters.detach()) > 0 for filters, *_ in self.groups]
 
+    @torch.no_grad()
     def step(self, lr: float) -> None:
         """Shrink what the penalty reaches, after a step of SGD with this learning rate."""
         config = self.config
         amount = lr * config.lambda_ / (1 - config.momentum)
         a = config.a if config.penalty == "clipped" else None
-        for name, conv in self.convs.items():
-            weight, alive_O = conv.weight, self.alive[name]
-            self.alive[name] = shrink(weight, alive_O, amount, a, config.zero_below)
-            if name in self.followers:
-                keep(self.followers[name].weight, self.alive[name])
-
-
-@torch.no_grad()
-def keep(weight_OIHW: torch.Tensor, alive_O: torch.Tensor) -> None:
-    """Set all other filters to zero, in place."""
-    weight_OIHW *= alive_O.view(-1, 1, 1, 1)
+        for index, (filters, *others) in enumerate(self.groups):
+            alive_O = shrink(filters, self.alive[index], amount, a, config.zero_below)
+            self.alive[index] = alive_O
+            for other in others:
+                other *= alive_O.view(-1, *[1] * (other.dim() - 1))
 
 
 @torch.no_grad()

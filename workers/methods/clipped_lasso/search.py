@@ -9,15 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workers.calibration import recalibrate
 from workers.evaluation import Evaluation, evaluate
 from workers.methods.clipped_lasso.checks import resnet_of
 from workers.methods.clipped_lasso.config import Config
 from workers.methods.clipped_lasso.counts import (
     Kept,
     Weights,
+    channel_groups,
     cut,
-    followers,
     kept_filters,
     leading_filters,
     penalised,
@@ -54,21 +53,21 @@ def search(problem: Problem, config: Config, state: State | None) -> Iterator[Pr
     space, start = resnet_of(problem.space), _start(problem, config)
     if config.penalty == "none":
         kept = leading_filters(space.uniform(config.width_mult))
-        candidate = _candidate(problem, config, start, start, kept, {})
+        candidate = _candidate(problem, start, start, kept, {})
         yield Progress(1, 1, candidate.metrics, dict, (candidate,))
         return
     network = full_network(problem)
     network.load_state_dict(dict(start))
     run = Training(network, problem, config, config.epochs, state)
     convs = penalised(space, network)
-    shrinking = Shrinking(convs, followers(space, network), config)
+    shrinking = Shrinking(channel_groups(space, network), config)
     after = shrinking.step if config.update == "proximal" else None
     for is_last in run.run(_losses(network, convs, config), after):
         kept = kept_filters(space, convs, config.zero_below)
         metrics = run.metrics | _shape(convs, kept)
         found: tuple[Candidate, ...] = ()
         if is_last:
-            found = (_candidate(problem, config, start, network.state_dict(), kept, metrics),)
+            found = (_candidate(problem, start, network.state_dict(), kept, metrics),)
         yield Progress(run.epoch, run.epochs, metrics, run.state, found)
 
 
@@ -131,7 +130,6 @@ def _shape(convs: Convs, kept: Kept) -> dict[str, float]:
 
 def _candidate(
     problem: Problem,
-    config: Config,
     start: Weights,
     weights: Weights,
     kept: Kept,
@@ -143,7 +141,6 @@ def _candidate(
     any retraining (Figure 1).
     """
     network = _network(problem, weights, kept)
-    recalibrate(network, problem.data.train.to(problem.device), problem.data, config.batch_size)
     val = _evaluated(problem, network)
     direct = _evaluated(problem, _network(problem, start, kept))
     return Candidate(
