@@ -33,6 +33,14 @@ class Cost(Protocol):
         ...
 
 
+class Predict(Protocol):
+    """What networks of a supernet predict; equal networks are evaluated once in a study."""
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[torch.Tensor]:
+        """Return each network's predicted classes of `data.val`, shape (samples,), int16."""
+        ...
+
+
 @dataclass(frozen=True)
 class Problem:
     """One trial's task: which networks, on which data, at which cost, from which start.
@@ -40,6 +48,7 @@ class Problem:
     `data.train` and `data.val` may be a proxy (a share of classes or images). `seed` determines
     every random draw. `start` is what a search begins with, its method's `pretrain` state, or what
     finishing begins with, `{"weights": state dict}` of the candidate; None where there is nothing.
+    `predict` is there in searches of methods that have a `predictor`.
     """
 
     space: SearchSpace
@@ -49,6 +58,7 @@ class Problem:
     seed: int
     device: torch.device
     start: State | None = None
+    predict: Predict | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,8 @@ class Method:
     name -> contents, kept in `products/<trial>/`. `auto` makes the values of an axis of the sweep
     that says `auto`, from the method's settings at a point of the other axes. `fuse` trains
     together, in a trial of its own, those chosen candidates that differ in no other params than
-    `fused_over`.
+    `fused_over`. `predictor` makes, from a problem with its `start`, the evaluator that all
+    trials of the search share; its settings are those of the method, whatever the sweep says.
     """
 
     name: str
@@ -153,6 +164,7 @@ class Method:
     auto: Mapping[str, Callable[[Mapping[str, Any]], list[Any]]] = field(default_factory=dict)
     fuse: Fuse | None = None
     fused_over: tuple[str, ...] = ()
+    predictor: Callable[[Problem, Any], Predict] | None = None
 
 
 def seeded(*parts: int | str) -> random.Random:
