@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from search_spaces.base import Architecture, Choice
+from search_spaces.base import Architecture, Choice, option_of
 
 LABEL_WIDTH, COLUMN_WIDTH, ROW_HEIGHT, BOX_HEIGHT, STAGE_GAP, HEADER = 118, 128, 25, 19, 9, 46
 WIDEST, NARROWEST = 112.0, 22.0
@@ -40,7 +40,7 @@ class Column:
 def draw(columns: Sequence[Column], choices: Sequence[Choice]) -> str:
     """Return an SVG of the networks; rows are the space's choices, stages set apart.
 
-    A stage is what comes before the last underscore of a choice's name.
+    A stage is what comes before the last underscore of a choice's name, or a list that has it.
     """
     stages = list(dict.fromkeys(_stage(choice) for choice in choices))
     tops = [
@@ -58,7 +58,7 @@ def draw(columns: Sequence[Column], choices: Sequence[Choice]) -> str:
         _text(svg, column.subtitle, middle, 27, "subtitle")
         for choice, top in zip(choices, tops, strict=True):
             shades = SHADES[stages.index(_stage(choice)) % len(SHADES)]
-            _box(svg, choice, column.architecture.get(choice.name), middle, top, shades)
+            _box(svg, choice, option_of(column.architecture, choice.name), middle, top, shades)
     return ElementTree.tostring(svg, encoding="unicode")
 
 
@@ -95,7 +95,8 @@ def _box(
 
 
 def _stage(choice: Choice) -> str:
-    return choice.name.rpartition("_")[0] or choice.name
+    name = choice.name.partition(".")[0]
+    return name if name != choice.name else name.rpartition("_")[0] or name
 
 
 def _fields(option: Any) -> dict[str, Any]:

@@ -237,6 +237,14 @@ def test_skipped_layers_and_plain_options_can_be_drawn() -> None:
     assert widths == [WIDEST / 2, WIDEST]
 
 
+def test_entries_of_lists_are_drawn_entry_by_entry() -> None:
+    choices = (Choice("e.0", (3, 6)), Choice("e.1", (3, 6)), Choice("d.0", (1, 2)))
+    svg = ElementTree.fromstring(draw([Column("n", "s", {"e": [3, None], "d": [1]})], choices))
+    widths = [float(element.attrib["width"]) for element in svg if element.tag == "rect"]
+    assert widths == [WIDEST / 2, WIDEST / 2]
+    assert [element.tag for element in svg].count("circle") == 1  # inactive
+
+
 def test_all_tested_networks_are_shown_on_validation_and_on_test(study: Study) -> None:
     front_only = changed(study)
     for record in front_only.records:
