@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torchvision
@@ -23,19 +24,44 @@ EXPECTED = f"expected the folder models/<candidate> of a study, with {ARCHITECTU
 
 
 @dataclass(frozen=True)
+class Focal:
+    """Focal distillation: what the teacher has right counts more, so that the student keeps it.
+
+    Yan et al., "Positive-Congruent Training: Towards Regression-Free Model Updates", CVPR 2021. A
+    sample's distance from the teacher counts `alpha`, and `beta` on top where the teacher is right;
+    alpha 1 and beta 0 is plain distillation. `distance` is the divergence of the softened
+    probabilities, for which the paper has temperature 100, or the squared one of the logits.
+    """
+
+    alpha: float = 1.0
+    beta: float = 5.0
+    distance: Literal["kl", "logits"] = "kl"
+
+    def __post_init__(self) -> None:
+        """Refuse weights below zero, or none at all."""
+        for name in ("alpha", "beta"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        if self.alpha + self.beta == 0:
+            raise ValueError("beta: 0.0 leaves nothing to learn from the teacher, as alpha is 0")
+
+
+@dataclass(frozen=True)
 class Teacher:
     """A network to learn from.
 
     `network` is the folder of a finished candidate of the same search space (`models/<candidate>`
     of a study), or the name of a torchvision model, whose published weights are downloaded.
     Images are scaled to `resolution` for it (None: as they are). The loss is (1 - weight) times
-    the labels' plus weight times the teacher's, whose logits are divided by `temperature`.
+    the labels' plus weight times the teacher's, whose logits are divided by `temperature`; with
+    `focal`, it is the labels' in full plus weight times focal distillation.
     """
 
     network: str
     resolution: int | None = None
     weight: float = 0.5
     temperature: float = 1.0
+    focal: Focal | None = None
 
     def __post_init__(self) -> None:
         """Refuse amounts that cannot be."""
@@ -92,6 +118,41 @@ def teacher_logits(network: nn.Module, teacher: Teacher, x_BCHW: torch.Tensor) -
     return logits_BK
 
 
+def taught_loss(
+    teacher: Teacher,
+    labels_loss: torch.Tensor,
+    student_BK: torch.Tensor,
+    teacher_BK: torch.Tensor,
+    labels_B: torch.Tensor,
+) -> torch.Tensor:
+    """Return the loss of a student: its labels' and its teacher's, weighted as the teacher says."""
+    if teacher.focal is None:
+        distilled = distillation_loss(student_BK, teacher_BK, teacher.temperature)
+        return torch.lerp(labels_loss, distilled, teacher.weight)
+    focal = focal_loss(teacher.focal, student_BK, teacher_BK, labels_B, teacher.temperature)
+    return labels_loss + teacher.weight * focal
+
+
+def focal_loss(
+    focal: Focal,
+    student_BK: torch.Tensor,
+    teacher_BK: torch.Tensor,
+    labels_B: torch.Tensor,
+    temperature: float,
+) -> torch.Tensor:
+    """Return the mean over the batch of (alpha + beta [teacher is right]) times the distance.
+
+    Weights and distances are both of shape (B,). The authors' code multiplies (B,) by (B, 1), so
+    that every distance meets every weight, and what the teacher has right no longer counts more.
+    """
+    if focal.distance == "kl":
+        distance_B = _divergence(student_BK, teacher_BK, temperature).sum(1) * temperature**2
+    else:
+        distance_B = (student_BK - teacher_BK).square().sum(1)
+    right_B = teacher_BK.argmax(1) == labels_B
+    return ((focal.alpha + focal.beta * right_B) * distance_B).mean()
+
+
 def distillation_loss(
     student_BK: torch.Tensor, teacher_BK: torch.Tensor, temperature: float
 ) -> torch.Tensor:
@@ -100,12 +161,17 @@ def distillation_loss(
     Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), section 2; the factor
     T^2 keeps the gradients' size independent of T.
     """
+    divergence_BK = _divergence(student_BK, teacher_BK, temperature)
+    return divergence_BK.sum() / len(divergence_BK) * temperature**2
+
+
+def _divergence(
+    student_BK: torch.Tensor, teacher_BK: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Return KL(softmax(teacher / T) || softmax(student / T)) by sample and class."""
     student_log_BK = functional.log_softmax(student_BK / temperature, 1)
     teacher_log_BK = functional.log_softmax(teacher_BK / temperature, 1)
-    divergence = functional.kl_div(
-        student_log_BK, teacher_log_BK, reduction="batchmean", log_target=True
-    )
-    return divergence * temperature**2
+    return functional.kl_div(student_log_BK, teacher_log_BK, reduction="none", log_target=True)
 
 
 def _check_folder(folder: Path, space: SearchSpace) -> None:

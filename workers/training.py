@@ -26,7 +26,7 @@ from workers.augment import Augmentation
 from workers.averages import MovingAverage
 from workers.batches import batches, generator, num_batches
 from workers.datasets import Data, Split
-from workers.distillation import Teacher, distillation_loss, load_teacher, teacher_logits
+from workers.distillation import Teacher, load_teacher, taught_loss, teacher_logits
 from workers.drop_rates import set_drop_rates
 from workers.evaluation import counted, evaluate
 from workers.inputs import training_batch
@@ -279,8 +279,7 @@ class _Training:
             return loss
         taught_BK = teacher_logits(self.teacher, teacher, x_BCHW).float()
         taught_BK, _ = counted(taught_BK, labels_B)
-        distilled = distillation_loss(logits_BK, taught_BK, teacher.temperature)
-        return torch.lerp(loss, distilled, teacher.weight)
+        return taught_loss(teacher, loss, logits_BK, taught_BK, classes_B)
 
     def progress(self) -> Progress:
         """Return the progress that the last epoch made."""

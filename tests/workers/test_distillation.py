@@ -17,7 +17,15 @@ from search_spaces.conv_fabric import ConvFabric
 from search_spaces.gpunet import Config as SpaceConfig
 from search_spaces.gpunet import GPUNet
 from workers.datasets import DATASETS, Data
-from workers.distillation import Teacher, check_teacher, distillation_loss, load_teacher
+from workers.distillation import (
+    Focal,
+    Teacher,
+    check_teacher,
+    distillation_loss,
+    focal_loss,
+    load_teacher,
+    taught_loss,
+)
 from workers.protocol import Problem
 from workers.training import Recipe, finish, train
 
@@ -48,6 +56,44 @@ def test_distillation_loss_is_hintons() -> None:
     expected = 9 * (p * (p / q).log()).sum(1).mean()
     torch.testing.assert_close(distillation_loss(student, teacher, 3.0), expected)
     assert distillation_loss(teacher, teacher, 3.0).abs() < 1e-6
+
+
+@pytest.mark.parametrize("distance", ["kl", "logits"])
+def test_focal_distillation_weighs_samples_one_by_one(distance: str) -> None:
+    """The sum over samples as the paper writes it, and not the product of two means."""
+    student, teacher = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
+    labels = teacher.argmax(1)
+    labels[:3] = (labels[:3] + 1) % 4  # which the teacher has wrong
+    expected = 0.0
+    for index in range(6):
+        one = slice(index, index + 1)
+        if distance == "kl":
+            apart = distillation_loss(student[one], teacher[one], 100.0)
+        else:
+            apart = (student[index] - teacher[index]).square().sum()
+        expected += (1 + 5 * (index >= 3)) * apart / 6
+    found = focal_loss(Focal(distance=distance), student, teacher, labels, 100.0)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+    plain = focal_loss(Focal(beta=0.0), student, teacher, labels, 3.0)
+    torch.testing.assert_close(plain, distillation_loss(student, teacher, 3.0))
+
+
+def test_focal_distillation_is_added_to_the_labels_loss() -> None:
+    student, teacher = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
+    labels, loss = torch.arange(6) % 4, torch.tensor(2.0)
+    focal = Teacher("x", weight=0.3, temperature=3.0, focal=Focal())
+    expected = 2 + 0.3 * focal_loss(Focal(), student, teacher, labels, 3.0)
+    torch.testing.assert_close(taught_loss(focal, loss, student, teacher, labels), expected)
+    plain = replace(focal, focal=None)
+    expected = 0.7 * 2 + 0.3 * distillation_loss(student, teacher, 3.0)
+    torch.testing.assert_close(taught_loss(plain, loss, student, teacher, labels), expected)
+
+
+def test_focal_weights_that_teach_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"alpha: -1\.0 is negative"):
+        Focal(alpha=-1.0)
+    with pytest.raises(ValueError, match=r"beta: 0\.0 leaves nothing to learn"):
+        Focal(alpha=0.0, beta=0.0)
 
 
 def teacher_folder(path: Path, model: nn.Module, architecture: Architecture = ARCHITECTURE) -> str:
