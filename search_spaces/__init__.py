@@ -11,6 +11,7 @@ from search_spaces.ofa_mobilenet_v3 import OFAMobileNetV3
 from search_spaces.ofa_resnet50 import OFAResNet50
 from search_spaces.resnet_fabric import ResNetFabric
 from search_spaces.slimmable_resnet import SlimmableResNet
+from search_spaces.torch_module import TorchModule
 
 
 class SpaceClass(Protocol):
@@ -31,4 +32,5 @@ SPACES: Mapping[str, SpaceClass] = {
     "ofa_resnet50": OFAResNet50,
     "resnet_fabric": ResNetFabric,
     "slimmable_resnet": SlimmableResNet,
+    "torch_module": TorchModule,
 }

@@ -43,6 +43,14 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "18-identity": {"depth": 18, "channel_multiple": 32},
         "18-conv1x1": {"depth": 18, "shortcut": "conv1x1", "channel_multiple": 32},
     },
+    "torch_module": {
+        name: {
+            "function": f"torchvision.models:{name}",
+            "in_shape": (3, 48, 40),
+            "channel_multiple": multiple,
+        }
+        for name, multiple in (("mobilenet_v2", 64), ("resnet18", 64), ("vgg11_bn", 128))
+    },
 }
 CASES = {
     f"{name}-{case}": (name, options)
