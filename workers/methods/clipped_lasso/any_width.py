@@ -19,6 +19,7 @@ from torch.nn import functional
 from search_spaces.base import Architecture
 from search_spaces.slimmable_resnet import SlimmableResNet
 from workers.methods.clipped_lasso.dynamic import leading
+from workers.methods.clipped_lasso.norms import quick_norms
 
 RANDOM_WIDTHS = 2  # in a step, beside the narrowest and the widest
 
@@ -65,7 +66,7 @@ class AnyWidthNetwork(nn.Module):
         key = tuple(architecture.values())
         if key not in self._skeletons:
             with torch.device("meta"):
-                self._skeletons[key] = self.space.build(architecture)
+                self._skeletons[key] = quick_norms(self.space.build(architecture))
         return self._skeletons[key]
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from search_spaces.base import Architecture
 from search_spaces.slimmable_resnet import SlimmableResNet
+from workers.methods.clipped_lasso.norms import quick_norms
 
 WEIGHTS, SUBNETS = "weights.safetensors", "subnets.json"  # of a product
 
@@ -152,4 +153,4 @@ def sliced(network: nn.Module, wide: nn.Module) -> nn.Module:
         elif isinstance(module, nn.Linear):
             linear = cast(nn.Linear, wide.get_submodule(name))
             network.set_submodule(name, SlicedLinear(module, linear))
-    return network
+    return quick_norms(network)
