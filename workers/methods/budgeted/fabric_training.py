@@ -164,7 +164,8 @@ class FabricTraining:
         """Return what every sample's network costs; one without a path costs nothing."""
         architectures = map(self.wiring.architecture, kept_EB.T.cpu())
         with torch.random.fork_rng(devices=[]):  # random costs draw from torch's generator
-            torch.manual_seed(self._seed("costs", step))
+            # Not `torch.manual_seed`, which takes a while to queue seeds for absent devices.
+            torch.default_generator.manual_seed(self._seed("costs", step))
             costs = [
                 self.problem.cost(architecture, x_CHW) if architecture else 0.0
                 for architecture, x_CHW in zip(architectures, x_BCHW, strict=True)
