@@ -205,11 +205,20 @@ def test_the_random_policy_keeps_the_budget(start, budget):
     assert len({*networks, tuple(other.architecture)}) > 2
 
 
-def test_the_random_policy_says_when_nothing_is_within_the_budget(start, monkeypatch):
+def test_the_random_policy_spends_the_share_of_the_budget_that_it_must(start):
+    config = dataclasses.replace(CONFIG, policy="random", random_share=0.95, epochs=1)
+    for seed in range(3):
+        problem = fabric_problem(seed, start)
+        candidate = found(problem, config)
+        assert 0.95 * config.budget <= problem.cost(candidate.architecture) <= config.budget
+
+
+@pytest.mark.parametrize(("share", "asked"), [(0.0, "up to 1"), (0.5, "0.5 to 1")])
+def test_the_random_policy_says_when_nothing_is_within_the_budget(start, monkeypatch, share, asked):
     module = importlib.import_module("workers.methods.budgeted.search")
     monkeypatch.setattr(module, "MOST_DRAWS", 20)
-    config = dataclasses.replace(CONFIG, policy="random", budget=1.0)
-    with pytest.raises(ValueError, match="budget: none of 20 random networks costs up to 1"):
+    config = dataclasses.replace(CONFIG, policy="random", budget=1.0, random_share=share)
+    with pytest.raises(ValueError, match=f"budget: none of 20 random networks costs {asked}$"):
         next(search(fabric_problem(start=start), config, None))
 
 

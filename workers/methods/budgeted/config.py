@@ -23,6 +23,7 @@ class Config:
             list of values for every budget (`auto_lambdas`).
         policy: learn which edges to keep by REINFORCE; or, to compare with, draw one network
             within the budget at random and train that one.
+        random_share: of the budget, which a random network costs at least.
         warmup_epochs: epochs with every edge on; all points of a sweep share them.
         epochs: epochs of the search that follows.
         batch_size: over all ranks.
@@ -41,6 +42,7 @@ class Config:
     budget: float | None = None
     lambda_: float = 0.0
     policy: Literal["reinforce", "random"] = "reinforce"
+    random_share: float = 0.0
     warmup_epochs: int = 50
     epochs: int = 300
     batch_size: int = 64
@@ -68,6 +70,7 @@ class Config:
             self._require(name, getattr(self, name) >= 0, "0 or above")
         self._require("budget", self.budget is None or self.budget > 0, "above 0")
         self._require("momentum", 0 <= self.momentum < 1, "0 up to 1")
+        self._require("random_share", 0 <= self.random_share < 1, "0 up to 1")
         self._require("batch_size", self.batch_size >= 2, "2 or above, for the baseline")
         self._require("lr_drops", all(0 < share < 1 for share in self.lr_drops), "between 0 and 1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 
@@ -71,11 +72,14 @@ def _within_budget(problem: Problem, config: Config) -> Architecture:
     that differ in lambda, which counts for nothing here, draw different networks.
     """
     rng = seeded(problem.seed, "random network", f"{config.budget} {config.lambda_}")
+    most = math.inf if config.budget is None else config.budget
+    least = 0.0 if config.budget is None else config.random_share * config.budget
     for _ in range(MOST_DRAWS):
         architecture = _drawn(problem, rng)
-        if architecture and _excess(problem, config, architecture) == 0.0:
+        if architecture and least <= expected(problem.cost, architecture) <= most:
             return architecture
-    raise ValueError(f"budget: none of {MOST_DRAWS} random networks costs up to {config.budget}")
+    share = f"{least:.15g} to " if least else "up to "
+    raise ValueError(f"budget: none of {MOST_DRAWS} random networks costs {share}{most:.15g}")
 
 
 def _drawn(problem: Problem, rng: random.Random) -> Architecture:
