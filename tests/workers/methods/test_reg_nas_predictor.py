@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +14,9 @@ from tests.workers.methods.test_budgeted import equal
 from tests.workers.methods.tiny_elastic import MOBILENET, RESNET, elastic_problem
 from workers.datasets import Data
 from workers.evaluation import evaluate
-from workers.methods.reg_nas import predictor as module
-from workers.methods.reg_nas.predictor import inherited, predictor
+from workers.methods.reg_nas.predictor import Images, inherited, predictor
 
+MODULE = sys.modules[Images.__module__]  # the package has a function of its name
 CONFIG = SimpleNamespace(calibration_images=48)
 
 
@@ -108,14 +109,14 @@ def test_statistics_come_from_the_first_training_images_alone():
 
 def test_images_too_many_to_stay_normalised_give_the_same(monkeypatch):
     expected = predictor(started(), CONFIG)(networks(MOBILENET))
-    monkeypatch.setattr(module, "MOST_BYTES", 0)
+    monkeypatch.setattr(MODULE, "MOST_BYTES", 0)
     assert equal(predictor(started(), CONFIG)(networks(MOBILENET)), expected)
 
 
 def test_many_images_come_in_batches_of_nearly_one_size(monkeypatch):
-    monkeypatch.setattr(module, "BATCH_SIZE", 16)
+    monkeypatch.setattr(MODULE, "BATCH_SIZE", 16)
     data: Data = elastic_problem().data
-    images = module.Images(data.train, 33, data, torch.device("cpu"))
+    images = Images(data.train, 33, data, torch.device("cpu"))
     assert [len(x_BCHW) for x_BCHW in images] == [11, 11, 11]
 
 
