@@ -29,6 +29,8 @@ PROGRESS = {
     "mean_cost": "mean cost of drawn networks",
     "likely_edges": "edges more likely on than off",
     "settled": "share of settled edges",
+    "kept_share": "share of filters kept",
+    "norm_deviation": "deviation of kept norms over their mean",
     "step_ms": "time per step (ms)",
     "memory_mb": "memory (MB)",
 }
@@ -211,8 +213,9 @@ def hypervolume_over_compute(study: Study) -> go.Figure | None:
 def groups(study: Study, records: Iterable[Record]) -> list[tuple[str, str, list[Record]]]:
     """Return (label, colour, records) by the sweep parameter that colours stand for.
 
-    That is `alpha` where there is one, else the first parameter that takes several numbers.
-    Colours mean the same in every figure of a study; hand-made networks are left out.
+    That is `alpha` where there is one, else the first parameter that takes several numbers, else
+    the first that takes several names. Colours mean the same in every figure of a study;
+    hand-made networks are left out.
     """
     found = [record for record in records if record["preset"] is None]
     everything = [record for record in study.records if record["preset"] is None]
@@ -225,22 +228,53 @@ def groups(study: Study, records: Iterable[Record]) -> list[tuple[str, str, list
     members = [[r for r in found if r["params"][key] == value] for value in values]
     colors = sample_colorscale(SCALE, places)
     return [
-        (f"{name} = {value:g}", color, group)
+        (f"{name} = {escape(f'{value:g}' if _is_number(value) else value)}", color, group)
         for value, color, group in zip(values, colors, members, strict=True)
         if group
     ]
 
 
 def colour_key(records: Sequence[Record]) -> str | None:
-    """Return the sweep parameter that colours stand for, or None if no number varies."""
+    """Return the sweep parameter that colours stand for, or None if no number or name varies."""
     names: list[set[str]] = [set(record["params"]) for record in records]
     shared = set.intersection(*names) if names else set()
-    for key in sorted(shared - {"seed"}, key=lambda key: (key != "alpha", key)):
-        values = {record["params"][key] for record in records}
-        numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        if numeric and len(values) > 1:
-            return key
+    ordered = sorted(shared - {"seed"}, key=lambda key: (key != "alpha", key))
+    for is_kind in (_is_number, _is_name):
+        for key in ordered:
+            values = [record["params"][key] for record in records]
+            if all(map(is_kind, values)) and len(set(values)) > 1:
+                return key
     return None
+
+
+def accuracy_over_latency(study: Study) -> go.Figure | None:
+    """Figure 8 of the clipped-Lasso paper: error against measured latency, of 1 and 128 samples.
+
+    None where networks were not measured on batches.
+    """
+    panels = {"latency_measured_ms": "1 sample (ms)", "latency_batch128_ms": "128 samples (ms)"}
+    records = [r for r in study.finished() if all(r.get(key) is not None for key in panels)]
+    if len(records) < 2:
+        return None
+    figure = make_subplots(1, len(panels), horizontal_spacing=0.1, shared_yaxes=True)
+    _styled(figure, "", "validation error (%)")
+    for panel, (key, title) in enumerate(panels.items(), 1):
+        figure.update_xaxes(title_text=title, rangemode="tozero", col=panel)
+        for label, color, members in groups(study, records):
+            figure.add_scatter(
+                x=[record[key] for record in members],
+                y=[100 * (1 - record["val_accuracy"]) for record in members],
+                mode="markers",
+                marker={"color": color, "size": 10},
+                name=label,
+                legendgroup=label,
+                showlegend=panel == 1,
+                text=[_hover(record) for record in members],
+                hovertemplate="%{text}<extra></extra>",
+                row=1,
+                col=panel,
+            )
+    return figure
 
 
 def latency_pairs(study: Study) -> list[tuple[Record, float, float]]:
@@ -260,6 +294,14 @@ def axis_title(cost_name: str) -> str:
     if last == "ms":
         return f"{kind.replace('_', ' ')} (ms)"
     return {"macs": "MACs", "num_params": "parameters"}.get(cost_name, cost_name.replace("_", " "))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _front_line(figure: go.Figure, study: Study) -> None:

@@ -23,6 +23,7 @@ from search_spaces.base import Architecture, SearchSpace, digest
 from workers.datasets import Data, truth
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
+from workers.methods import METHODS
 from workers.metrics import negative_flip_rate, positive_flip_rate
 from workers.protocol import Finished, Method
 from workers.storage import Storage
@@ -38,6 +39,8 @@ from workers.trial import (
 )
 
 Executor = Serial | RayCluster
+# Of samples at a time; the second for networks that were trained to run at several widths.
+LATENCY_COLUMNS = {1: "latency_measured_ms", 128: "latency_batch128_ms"}
 # What depends on the front.
 REPORTED = ("nfr", "positive_flip_rate", "nfr_reference", "test_accuracy", "test_mean_iou")
 
@@ -254,19 +257,25 @@ def predict_front(
 def measured_latency(results: Results, config: StudyConfig, executor: Executor) -> None:
     """Measure the finished networks end to end, one after another, on the latency target.
 
+    Those of a method that fuses networks are measured on a batch, too: single samples hide what
+    narrow layers save.
     A target that is not the latency table's device measures nothing that could be compared.
     """
     latency = config.latency
     records = [record for record in results.candidates() if record["stage"] == "finished"]
-    probe = partial(network_timing, config.as_dict(), latency.backend, latency.threads)
     architectures = [record["architecture"] for record in records]
-    timings = executor.map(probe, architectures, resources=latency.asked)
-    for record, measured in zip(records, timings, strict=True):
-        predicted = (record["latency_device"], record["latency_backend"])
-        if predicted in ((None, None), (measured.device, latency.backend)):
-            record["latency_measured_ms"] = measured.timing.median_us / 1e3
-            record["latency_measured_iqr_ms"] = measured.timing.iqr_us / 1e3
-            results.write_candidate(record)
+    sizes = LATENCY_COLUMNS if METHODS[config.method["name"]].fuse is not None else (1,)
+    for size in sizes:
+        name = LATENCY_COLUMNS[size]
+        probe = partial(network_timing, config.as_dict(), latency.backend, latency.threads)
+        probe = partial(probe, batch_size=size)
+        timings = executor.map(probe, architectures, resources=latency.asked)
+        for record, measured in zip(records, timings, strict=True):
+            predicted = (record["latency_device"], record["latency_backend"])
+            if predicted in ((None, None), (measured.device, latency.backend)):
+                record[name] = measured.timing.median_us / 1e3
+                record[name.replace("_ms", "_iqr_ms")] = measured.timing.iqr_us / 1e3
+                results.write_candidate(record)
 
 
 def products(results: Results, space: SearchSpace, method: Method) -> None:

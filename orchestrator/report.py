@@ -67,6 +67,7 @@ def render(study: Study) -> str:
         "flips": figures.flips(study),
         "losses": figures.loss_against_latency(study),
         "latencies": figures.latency_check(study),
+        "over_latency": figures.accuracy_over_latency(study),
         "compute": figures.hypervolume_over_compute(study),
     }
     return environment.get_template("report.html").render(

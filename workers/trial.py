@@ -30,7 +30,7 @@ from workers.datasets import DATASETS, Data, data_root, from_arrays, proxy
 from workers.evaluation import Evaluation, evaluate
 from workers.executors.work import Row
 from workers.methods import METHODS
-from workers.protocol import Candidate, Cost, Method, Problem, Progress, State
+from workers.protocol import Candidate, Cost, Method, Predict, Problem, Progress, State
 from workers.records import from_json
 from workers.storage import DamagedError, Storage
 from workers.training import Recipe
@@ -78,7 +78,8 @@ def run(
     """Run a trial to its end; every rank of a sharded trial calls this.
 
     `shared` holds what all trials read: `data` (arrays, see `datasets.to_arrays`), `table` (bytes
-    of the latency table) and `start` (what pretraining left), each possibly None. `report` gets a
+    of the latency table) and `start` (what pretraining left), each possibly None; and `predict`
+    where the executor was given a predictor. `report` gets a
     row of numbers for each step; the last row has `outcome`, the file that holds the result.
     """
     started = time.perf_counter()
@@ -152,6 +153,22 @@ def load_data(study: Mapping[str, Any], arrays: Mapping[str, Any] | None) -> Dat
     return data
 
 
+def make_predictor(trial: Trial, shared: Mapping[str, Any]) -> Predict:
+    """Return what a method's searches predict with, in a process that keeps it.
+
+    Args:
+        trial: any search trial; its point does not count.
+        shared: as for `run`.
+    """
+    resources = trial.study["resources"]
+    reset_process(trial.seed, resources["cpus_per_worker"])
+    uses_gpu = resources["gpus_per_worker"] and torch.cuda.is_available()
+    method, settings = _named(METHODS, trial.study["method"])
+    problem = _problem(trial, shared, torch.device("cuda" if uses_gpu else "cpu"))
+    predict: Predict = method.predictor(problem, from_json(method.Config, settings))
+    return predict
+
+
 def predict_test(
     setup: tuple[Mapping[str, Any], Data], item: tuple[Architecture, Mapping[str, Any]]
 ) -> Evaluation:
@@ -180,12 +197,18 @@ class NetworkTiming:
 
 
 def network_timing(
-    study: Mapping[str, Any], backend: str, threads: int, architecture: Architecture
+    study: Mapping[str, Any],
+    backend: str,
+    threads: int,
+    architecture: Architecture,
+    batch_size: int = 1,
 ) -> NetworkTiming:
-    """Return the latency of a whole network on this machine."""
+    """Return the latency of a whole network, for a batch, on this machine."""
     space = build_space(study)
     network = space.build(architecture).eval()
-    timing = measure_module(network, space.in_shape, backend=backend, threads=threads)
+    timing = measure_module(
+        network, space.in_shape, backend=backend, threads=threads, batch_size=batch_size
+    )
     return NetworkTiming(BACKENDS[backend].device(), timing)
 
 
@@ -283,6 +306,7 @@ def _problem(trial: Trial, shared: Mapping[str, Any], device: torch.device) -> P
         seed=trial.seed,
         device=device,
         start=None if trial.stage in FINAL else as_tensors(shared["start"]),
+        predict=shared.get("predict"),
     )
 
 

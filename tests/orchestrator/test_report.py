@@ -196,6 +196,27 @@ def test_colours_follow_the_parameter_that_varies(study: Study) -> None:
     records = [r | {"params": p} for r, p in zip(study.records, params, strict=True)]
     assert figures.colour_key(records) == "budget"
     assert figures.colour_key([]) is None
+    params = [{"seed": 0, "penalty": "none" if n % 2 else "<clipped>"} for n in range(len(params))]
+    records = [r | {"params": p} for r, p in zip(study.records, params, strict=True)]
+    named = dataclasses.replace(study, records=records)
+    labels = [label for label, _, _ in figures.groups(named, records)]
+    assert labels == ["penalty = &lt;clipped&gt;", "penalty = none"]
+
+
+def test_errors_stand_over_both_latencies_where_batches_were_measured(
+    study: Study,
+) -> None:
+    assert figures.accuracy_over_latency(study) is None
+    records = [r | {"latency_batch128_ms": 128.0 * r["macs"]} for r in study.records]
+    both = dataclasses.replace(study, records=records)
+    figure = figures.accuracy_over_latency(both)
+    assert figure is not None
+    found = [record for record in both.finished() if record["preset"] is None]
+    for panel, key in (("x", "latency_measured_ms"), ("x2", "latency_batch128_ms")):
+        traces = [trace for trace in figure.data if trace.xaxis == panel]
+        shown = {pair for trace in traces for pair in zip(trace.x, trace.y, strict=True)}
+        assert shown == {(r[key], 100 * (1 - r["val_accuracy"])) for r in found}
+    assert "Accuracy against latency" in headings(render(both))
 
 
 CHOICES = (
