@@ -40,6 +40,7 @@ RANDOM_COSTS = (MEASURED_COST, NETWORK_COST)
 COSTS = (TABLE_COST, *COST_MODELS, *RANDOM_COSTS)
 
 DRAWS = 31  # whose mean is the expected cost
+CALLS = 3  # whose median is measured: something else may run amid one of them
 MOST_REMEMBERED = 2**18  # costs; a long search draws millions of networks
 MOST_READY = 64  # networks that are kept to be measured again
 MOST_ALLOCATED = 1024  # networks whose allocation to machines is kept
@@ -121,7 +122,7 @@ def _remembered(count: Callable[[Architecture], float]) -> Cost:
 
 
 def _measured(space: SearchSpace) -> Cost:
-    """Return how long one sample takes in torch on this process' CPU threads (ms): one call."""
+    """Return how long one sample takes in torch on this process' CPU threads (ms)."""
 
     @lru_cache(MOST_READY)
     def ready(text: str) -> nn.Module:
@@ -135,9 +136,13 @@ def _measured(space: SearchSpace) -> Cost:
         input_CHW = torch.zeros(space.in_shape) if input_CHW is None else input_CHW
         with torch.random.fork_rng(devices=[]):  # new networks draw weights
             network = ready(json.dumps(architecture))
-        start = time.perf_counter()
-        network(input_CHW[None].cpu())
-        return 1e3 * (time.perf_counter() - start)
+        x_1CHW = input_CHW[None].cpu()
+        times_s = []
+        for _ in range(CALLS):
+            start = time.perf_counter()
+            network(x_1CHW)
+            times_s.append(time.perf_counter() - start)
+        return 1e3 * statistics.median(times_s)
 
     return cost
 
