@@ -155,6 +155,11 @@ class StudyConfig:
             raise ValueError(
                 f"finish: none leaves no network; allowed for methods that fuse networks: {known}"
             )
+        if self.resources.trial_workers > 1 and METHODS[self.method["name"]].predictor is not None:
+            raise ValueError(
+                f"resources.trial_workers: {self.resources.trial_workers}; allowed: 1, since the"
+                f" trials of {self.method['name']} share processes that evaluate for all of them"
+            )
 
     def component(self, key: str, overrides: Mapping[str, Any] | None = None) -> Any:
         """Return the validated settings of `method`, `space` or `dataset`, with overrides.

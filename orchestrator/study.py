@@ -6,9 +6,11 @@ again resumes it. Only the driver writes results, and only one driver may hold a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,8 +27,9 @@ from orchestrator.pareto import objectives, pareto_front
 from orchestrator.report import render
 from orchestrator.results import Record, Results, ResultsError
 from orchestrator.view import View
-from search_spaces.base import SearchSpace
+from search_spaces.base import SearchSpace, digest
 from workers.datasets import Data, to_arrays
+from workers.executors.kept import KeptPredictions
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.executors.work import Row
@@ -40,6 +43,7 @@ from workers.trial import (
     from_bytes,
     inherited_path,
     load_data,
+    make_predictor,
     to_bytes,
 )
 from workers.trial import run as run_trial
@@ -144,6 +148,11 @@ def search(run: Run) -> None:
 
     Once candidates are selected, a trial that failed stays out; one whose rows were deleted runs.
     """
+    with ExitStack() as until_end:
+        _search(run, until_end)
+
+
+def _search(run: Run, until_end: ExitStack) -> None:
     selected = run.storage.exists(SELECTION)
     points: list[sweep.Point] = []
     failures: dict[str, str] = {}
@@ -167,6 +176,8 @@ def search(run: Run) -> None:
         if selected and not pending:
             continue
         run.view.stage("search", f"{len(points)} points", len(points), len(points) - len(pending))
+        if pending:
+            _start_predictor(run, until_end)
         failures |= _run_trials(run, pending, end, left_s)
     if not run.results.candidates():
         reasons = "; ".join(sorted(set(failures.values()))) or "the time budget was too short"
@@ -324,6 +335,21 @@ def _run_trials(
     for trial_id, reason in rows.failures.items():
         run.view.note(f"{stage}: {trial_id} failed: {reason}")
     return rows.failures
+
+
+def _start_predictor(run: Run, until_end: ExitStack) -> None:
+    """Start what the trials of a search predict with, where its method has that, once."""
+    if run.method.predictor is None or "predict" in run.shared:
+        return
+    supernet = hashlib.sha256(run.storage.read_bytes(SUPERNET)).hexdigest()[:12]
+    predictor = run.executor.predictor(
+        partial(make_predictor, run.trial("predictor", "search")),
+        _shared(run, start=True),
+        key=partial(digest, run.space),
+        keep=partial(KeptPredictions, run.storage.root, supernet, run.attempt),
+    )
+    run.shared["predict"] = until_end.enter_context(predictor)
+    until_end.callback(run.shared.pop, "predict")
 
 
 def _shared(run: Run, *, start: bool) -> dict[str, Any]:

@@ -78,9 +78,9 @@ def run(
     """Run a trial to its end; every rank of a sharded trial calls this.
 
     `shared` holds what all trials read: `data` (arrays, see `datasets.to_arrays`), `table` (bytes
-    of the latency table) and `start` (what pretraining left), each possibly None; and `predict`
-    where the executor was given a predictor. `report` gets a
-    row of numbers for each step; the last row has `outcome`, the file that holds the result.
+    of the latency table) and `start` (what pretraining left), each possibly None; and `predict`,
+    where the method has a predictor. `report` gets a row of numbers for each step; the last row has
+    `outcome`, the file that holds the result.
     """
     started = time.perf_counter()
     reset_process(trial.seed, trial.study["resources"]["cpus_per_worker"])

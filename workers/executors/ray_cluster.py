@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import ray
@@ -20,13 +21,19 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.tune.logger import TBXLoggerCallback
 from ray.util.queue import Empty, Queue
 
+from search_spaces.base import Architecture
 from workers.executors.connection import HEAD, cluster_nodes, connect
+from workers.executors.kept import KeptPredictions
+from workers.executors.ray_predicting import AskingDesk, Desk, answer
+from workers.executors.ray_processes import fetched, process_of
 from workers.executors.work import Resources, Row, Work, slots
+from workers.protocol import Predict
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# A trial that starts workers of its own holds none of what they need: its driver sits on the head.
+# A trial whose workers are processes of their own holds none of what they need: its driver sits on
+# the head.
 DRIVER_RESOURCES = {HEAD: 0.001}
 COLLECTIVE_TIMEOUT_S = 120  # ranks that wait for a lost one give up after this
 
@@ -66,13 +73,48 @@ class RayCluster:
         """
         asked = dict(resources) if resources is not None else self.resources.per_worker
         count = 1 if resources is not None else min(len(items), slots(asked, cluster_nodes(None)))
-        actors = [_actor(asked).remote(setup, shared or {}) for _ in range(count)]
+        actors = [process_of(asked).remote(setup, shared or {}) for _ in range(count)]
         references = [actors[i % count].call.remote(fn, item) for i, item in enumerate(items)]
         try:
             for reference in references:
                 yield ray.get(reference)
         finally:
             for actor in actors:
+                ray.kill(actor)
+
+    @contextmanager
+    def predictor(
+        self,
+        make: Callable[[Mapping[str, Any]], Predict],
+        shared: Mapping[str, Any],
+        *,
+        key: Callable[[Architecture], str],
+        keep: Callable[[], KeptPredictions],
+    ) -> Iterator[Predict]:
+        """Yield a predictor that trials share: as many processes as fit evaluate networks for it.
+
+        While it is there they hold all that work may ask for; trials that are given it under
+        `shared["predict"]` hold nothing.
+
+        Args:
+            make: makes the predictor of a process from what `share` made of the shared values.
+            shared: values for it.
+            key: tells networks apart; equal ones are evaluated once.
+            keep: opens what was evaluated before.
+
+        Raises:
+            DamagedError: what was evaluated before cannot be read.
+        """
+        asked = self.resources.per_worker
+        count = slots(asked, cluster_nodes(None))
+        processes = [process_of(asked).remote(make, shared) for _ in range(count)]
+        actor: Any = ray.remote(num_cpus=0, resources=DRIVER_RESOURCES, max_restarts=2)(Desk)
+        desk = actor.options(max_task_retries=2).remote(processes, key, keep)
+        try:
+            answer(desk.open.remote())
+            yield AskingDesk(desk)
+        finally:
+            for actor in (desk, *processes):
                 ray.kill(actor)
 
     def run_trials(
@@ -86,8 +128,8 @@ class RayCluster:
     ) -> None:
         """Run trials as one Tune experiment in `folder`; rows arrive through `on_row`.
 
-        `shared` holds what `share` returned. Trials that do not end within the time budget are
-        stopped.
+        `shared` holds what `share` returned; trials that find a predictor there compute elsewhere.
+        Trials that do not end within the time budget are stopped.
         """
         board = _Board()  # type: ignore[no-untyped-call]
         root, name = folder.rsplit("/", 1)
@@ -95,7 +137,8 @@ class RayCluster:
         several = workers > 1
         by_id = {trial.id: trial for trial in trials}
         trainable = _trainable(work, by_id, shared, self.resources, root)
-        asked = DRIVER_RESOURCES if several else self.resources.per_worker
+        is_light = several or shared.get("predict") is not None
+        asked = DRIVER_RESOURCES if is_light else self.resources.per_worker
         at_once = max(1, slots(self.resources.per_worker, cluster_nodes(None)) // workers)
         limit = self.resources.max_concurrent_trials or at_once
         tuner = tune.Tuner(
@@ -189,8 +232,10 @@ def _trainable(
                 count = resources.trial_workers
                 _train(work, trial, shared, resources, count, folder, tune.report)
             else:
-                device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
-                work(trial, _fetched(shared), tune.report, device)
+                computes = shared.get("predict") is None
+                uses_gpu = computes and resources.gpus_per_worker
+                device = torch.device("cuda" if uses_gpu else "cpu")
+                work(trial, fetched(shared), tune.report, device)
         except Exception as error:
             traceback.print_exc()
             tune.report({"trial": trial.id, "error": one_line(error)})
@@ -210,7 +255,7 @@ def _train(
     def loop() -> None:
         device = get_device()
         try:
-            work(trial, _fetched(shared), train.report, torch.device(device))
+            work(trial, fetched(shared), train.report, torch.device(device))
         except torch.distributed.DistBackendError:
             raise  # another rank was lost: Train starts the group again
         except (ValueError, ArithmeticError, torch.cuda.OutOfMemoryError) as error:
@@ -259,37 +304,6 @@ def _fit(trainer: TorchTrainer, queue: Queue, on_row: Callable[[Row], None]) -> 
             continue
     if failure:
         raise failure[0]
-
-
-class _Process:
-    """A process that keeps what `setup` made and calls functions with it."""
-
-    def __init__(
-        self, setup: Callable[[Mapping[str, Any]], Any] | None, shared: Mapping[str, Any]
-    ) -> None:
-        self.prepared = () if setup is None else (setup(_fetched(shared)),)
-
-    def call(self, fn: Callable[..., Any], item: Any) -> Any:
-        return fn(*self.prepared, item)
-
-
-def _actor(resources: Mapping[str, float]) -> Any:
-    named = dict(resources)
-    return ray.remote(
-        num_cpus=named.pop("CPU", 0),
-        num_gpus=named.pop("GPU", 0),
-        resources=named,
-        max_restarts=2,
-        max_task_retries=2,
-    )(_Process)
-
-
-def _fetched(shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Fetch shared values: arrays come as read-only views of the node's object store."""
-    return {
-        key: ray.get(value) if isinstance(value, ray.ObjectRef) else value
-        for key, value in shared.items()
-    }
 
 
 def one_line(error: BaseException) -> str:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 
+from search_spaces.base import Architecture
+from workers.executors.kept import KeptPredictions, Remembering
 from workers.executors.work import Resources, Row, Work
+from workers.protocol import Predict
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +48,18 @@ class Serial:
         elif items:
             prepared = setup(shared or {})
             yield from (fn(prepared, item) for item in items)
+
+    @contextmanager
+    def predictor(
+        self,
+        make: Callable[[Mapping[str, Any]], Predict],
+        shared: Mapping[str, Any],
+        *,
+        key: Callable[[Architecture], str],
+        keep: Callable[[], KeptPredictions],
+    ) -> Iterator[Predict]:
+        """Yield a predictor that trials share, in this process; see `RayCluster.predictor`."""
+        yield Remembering(make(shared), key, keep())
 
     def run_trials(
         self,
