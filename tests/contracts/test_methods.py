@@ -9,11 +9,13 @@ import torch
 
 import workers.methods
 from tests.workers.methods.tiny import tiny_problem
+from tests.workers.methods.tiny_elastic import elastic_problem
 from tests.workers.methods.tiny_fabric import fabric_problem
 from tests.workers.methods.tiny_resnet import resnet_problem
 from tests.workers.methods.tiny_subnets import SMALL as SMALL_SUBNETS
 from tests.workers.methods.tiny_subnets import subnet_problem
 from workers.methods import METHODS
+from workers.methods.reg_nas.supernet_settings import Lesson, SupernetTraining
 
 SMALL = {
     "budgeted": {"budget": 3e4, "lambda_": 1e-4, "warmup_epochs": 1, "epochs": 2},
@@ -21,11 +23,19 @@ SMALL = {
     "prunet": {"warmup_epochs": 1, "epochs": 2, "batch_size": 64},
     "random": {"num_candidates": 3},
     "reds": SMALL_SUBNETS,
+    "reg_nas": {
+        "budgets": (3e5, 5e5),
+        "population": 4,
+        "generations": 2,
+        "calibration_images": 48,
+        "supernet": SupernetTraining("sandwich", sandwich=Lesson(1, 0.02), batch_size=48),
+    },
 }
 PROBLEMS = {  # of methods that search a space of their own
     "budgeted": fabric_problem,
     "clipped_lasso": resnet_problem,
     "reds": subnet_problem,
+    "reg_nas": lambda seed: elastic_problem(seed=seed),
 }
 TIMES = ("_s", "_us")  # ends of the names of metrics that no two runs have in common
 MODULES = {"random": "random_search"}  # that are not named after their method
@@ -39,6 +49,8 @@ def run(name: str, seed: int = 0):
     if method.pretrain is not None:
         *_, last = method.pretrain(problem, config, None)
         problem = dataclasses.replace(problem, start=last.state())
+    if method.predictor is not None:
+        problem = dataclasses.replace(problem, predict=method.predictor(problem, config))
     return problem, list(method.search(problem, config, None))
 
 
