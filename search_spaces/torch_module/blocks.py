@@ -50,27 +50,33 @@ class PartOfNetwork(nn.Module):
         self, segment: Segment, parts: Mapping[str, nn.Module], stored_CHW: torch.Tensor | None
     ) -> None:
         super().__init__()
-        self.steps = segment.steps
+        self.steps = [(step.operation.name, _function(step)) for step in segment.steps]
         self.parts = nn.ModuleDict(parts)
         self.register_buffer("stored_CHW", stored_CHW)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Return what the last step computes."""
-        for step in self.steps:
-            x_BCHW = self._applied(step, x_BCHW)
+        for name, function in self.steps:
+            if name in self.parts:
+                x_BCHW = self.parts[name](x_BCHW)
+            else:
+                x_BCHW = function(x_BCHW, self.stored_CHW)
         return x_BCHW
 
-    def _applied(self, step: Step, x_BCHW: torch.Tensor) -> Any:
-        name, node = step.operation.name, step.operation.node
-        if name in self.parts:
-            return self.parts[name](x_BCHW)
-        operands: tuple[Any, ...] = (x_BCHW, self.stored_CHW)
-        values = dict(zip(step.operation.sources, operands, strict=False))
+
+def _function(step: Step) -> Callable[..., Any]:
+    """Return what a step that is no module does, as a function, which copies of a module share."""
+    node = step.operation.node
+
+    def apply(*operands: torch.Tensor) -> Any:
+        values: dict[Any, Any] = dict(zip(step.operation.sources, operands, strict=False))
         args: Any = map_arg(node.args, values.__getitem__)
         kwargs: Any = map_arg(node.kwargs, values.__getitem__)
         if isinstance(node.target, str):
             return getattr(args[0], node.target)(*args[1:], **kwargs)
         return node.target(*args, **kwargs)
+
+    return apply
 
 
 def segments(steps: Sequence[Step]) -> tuple[Segment, ...]:

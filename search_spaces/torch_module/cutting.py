@@ -20,13 +20,14 @@ def cut(module: nn.Module, axes: Axes, widths: Mapping[str, int], path: str = ""
         path: of the module in the network.
     """
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        sizes = [
-            slice(None) if axis is None else slice(axis.run * widths[axis.group])
-            for axis in axes.get(f"{path}.{name}".removeprefix("."), ())
-        ]
-        if sizes:
+        found = axes[f"{path}.{name}".removeprefix(".")]
+        if any(found):
+            kept = tuple(
+                slice(None) if axis is None else slice(axis.run * widths[axis.group])
+                for axis in found
+            )
             owner, _, own = name.rpartition(".")
-            _replace(module.get_submodule(owner), own, tensor.detach()[tuple(sizes)].clone())
+            _replace(module.get_submodule(owner), own, tensor.detach()[kept].clone())
     for part in module.modules():
         _measure(part)
 

@@ -8,9 +8,9 @@ from torch.nn import functional
 class Tied(nn.Module):
     """Groups of 4 channels become groups of 6; then a squeeze, an excitation, and a flat map."""
 
-    def __init__(self, num_classes: int, width: int = 16) -> None:
+    def __init__(self, num_classes: int, width: int = 16, in_channels: int = 2) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(2, width, 3, padding=1, bias=False)
+        self.stem = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.tied = nn.Conv2d(width, width * 6 // 4, 3, stride=2, groups=width // 4)
         self.squeeze = nn.Conv2d(width * 6 // 4, 8, 1)

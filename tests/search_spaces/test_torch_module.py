@@ -187,5 +187,5 @@ def test_sizes_and_options_that_cannot_be_are_refused():
         space_of("resnet18", options={"weights": "DEFAULT"})
     with pytest.raises(ValueError, match="channel_multiple: 0 is not positive"):
         space_of("resnet18", channel_multiple=0)
-    with pytest.raises(ValueError, match="'layer1.0.conv1'"):
+    with pytest.raises(ValueError, match=r"'layer1\.0\.conv1' is missing"):
         space_of("resnet18").canonical({"conv1": 8})

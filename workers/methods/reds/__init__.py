@@ -9,8 +9,10 @@ within the next larger one. Then all of them are trained together.
 
 - `units`: which entries of which tensor a unit owns; `importance`: what it is worth;
   `permutation`: the best first;
-- `formulation`, `prices`: the knapsack of a space; `chain`, `knapsack`, `labels`, `relaxation`: its
-  exact solution, for any chain of layers;
+- `formulation`, `prices`: the knapsack of a space;
+- `knapsack`: its solution; `chain`, `labels`, `relaxation`: the proven optimum where each layer
+  reads the one before; `groups`, `elimination`, `exchange`: widths and a bound for all other
+  networks, where what may be missing is reported;
 - `joint_training`: the loss of all subnets; `search`: the stages; `config`, `checks`;
 - `deliver`, `load_subnet`: the one file that a device takes away.
 

@@ -86,13 +86,21 @@ class Chain:
         Raises:
             ValueError: names the limit and the smallest feasible one.
         """
-        if capacity < self.least_cost:
-            raise ValueError(
-                f"capacity: {capacity} is infeasible; the smallest feasible one is"
-                f" {self.least_cost}"
-            )
+        check_capacity(capacity, self.least_cost)
         if most_bytes is not None and most_bytes < self.least_memory_bytes:
             raise ValueError(
                 f"peak_memory_bytes: {most_bytes} is infeasible; the smallest feasible one is"
                 f" {self.least_memory_bytes}"
             )
+
+
+def check_capacity(capacity: int, least_cost: int) -> None:
+    """Refuse a capacity that not even the narrowest layers respect.
+
+    Raises:
+        ValueError: names it and the smallest feasible one.
+    """
+    if capacity < least_cost:
+        raise ValueError(
+            f"capacity: {capacity} is infeasible; the smallest feasible one is {least_cost}"
+        )

@@ -9,7 +9,7 @@ import torch
 
 from search_spaces.base import SearchSpace
 from workers.methods.reds.config import Config
-from workers.methods.reds.formulation import build_chain
+from workers.methods.reds.formulation import build_instance
 from workers.methods.reds.units import axes_of, norms_of
 
 
@@ -57,11 +57,11 @@ def _check_layers(space: SearchSpace, config: Config) -> None:
 
 
 def _check_limits(space: SearchSpace, config: Config) -> None:
-    chain = build_chain(space, config, {}, {})
-    least = chain.least_cost / chain.full_cost
+    instance = build_instance(space, config, {}, {})
+    least = instance.least_cost / instance.full_cost
     if config.shares[0] < least:
         raise ValueError(
-            f"fractions: {config.shares[0]:g} of {chain.full_cost} MACs is infeasible;"
+            f"fractions: {config.shares[0]:g} of {instance.full_cost} MACs is infeasible;"
             f" the smallest feasible one is {math.ceil(1e4 * least) / 1e4:g}"
         )
-    chain.check_feasible(chain.full_cost, config.peak_memory_bytes)
+    instance.check_feasible(instance.full_cost, config.peak_memory_bytes)

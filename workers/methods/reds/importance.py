@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from workers.augment import Augmentation
 from workers.batches import batches, generator
+from workers.drop_rates import set_drop_rates
 from workers.inputs import training_batch
 from workers.methods.reds.units import Axes, Axis, Tensors
 from workers.protocol import Problem
@@ -36,9 +37,11 @@ def taylor_scores(
 ) -> dict[str, torch.Tensor]:
     """Return |w g| of every weight, in its shape, on the CPU; the network stays as it is.
 
-    Batch norms normalise by the batch, as in training. All ranks return the same.
+    Batch norms normalise by the batch, as in training, but nothing is dropped. All ranks return the
+    same.
     """
     network = copy.deepcopy(network).to(problem.device).train()
+    set_drop_rates(network, drop_path=0.0, dropout=0.0)
     weights = {name: weight for name, weight in network.named_parameters() if weight.ndim > 1}
     loaded = itertools.islice(_batches(problem, batch_size), num_batches)
     for step, (samples_B, labels_B) in enumerate(loaded):

@@ -4,7 +4,8 @@ The loss is the subnets' cross entropies, weighted by pi (Figure 12); one optimi
 follows from all of them. Batch norms stay as they were and run on the statistics that they have;
 at the end they are trained alone, still on these statistics, of which the sources say nothing.
 With `train_norms` they train along: each subnet normalises by the batch, and all of them move the
-one set of statistics that they will run on.
+one set of statistics that they will run on. Nothing is dropped, whatever rates a network comes
+with.
 
 Shapes: B samples of a batch, N subnets.
 """
@@ -24,6 +25,7 @@ from torch.nn import functional
 from cost_models.params import num_params
 from search_spaces.base import Architecture, SearchSpace
 from workers.batches import batches, generator, num_batches
+from workers.drop_rates import set_drop_rates
 from workers.evaluation import evaluate
 from workers.inputs import training_batch
 from workers.methods.reds.config import Config
@@ -50,6 +52,7 @@ class JointTraining:
         self.axes = axes_of(problem.space)
         self.network = problem.space.build(self.subnets[-1]["widths"])
         self.network.load_state_dict(state["model"])
+        set_drop_rates(self.network, drop_path=0.0, dropout=0.0)
         layout = torch.channels_last
         self.network.to(problem.device, memory_format=layout)  # type: ignore[call-overload]
         self._shells = [_shell(problem.space, subnet["widths"]) for subnet in self.subnets[:-1]]
@@ -161,7 +164,9 @@ def loss_shares(space: SearchSpace, architectures: list[Architecture]) -> list[f
 def _shell(space: SearchSpace, architecture: Architecture) -> nn.Module:
     """Return a network without tensors, which a call brings along."""
     with torch.device("meta"):
-        return space.build(architecture)
+        shell = space.build(architecture)
+    set_drop_rates(shell, drop_path=0.0, dropout=0.0)
+    return shell
 
 
 def _mean(losses: list[torch.Tensor], epoch: int) -> float:

@@ -69,11 +69,45 @@ def prices_of(space: SearchSpace, *, linear: bool) -> Prices:
             costs[layer] += traced.at(layer, macs_of(record), counted)
         if record.kind not in IN_PLACE:
             read, written = (traced.rulers(index, size) for size in (_in_size, _out_size))
-            layer = max(*read, *written, 0)
+            layer = max((*read, *written), default=0)
             maps = traced.at(layer, BYTES_PER_NUMBER * _in_size(record), read)
             maps += traced.at(layer, BYTES_PER_NUMBER * _out_size(record), written)
             memory[layer].append(maps)
     return Prices(tuple(costs), tuple(map(tuple, memory)))
+
+
+def is_chain(space: SearchSpace) -> bool:
+    """Whether each layer of a space's networks reads the one before, and nothing else."""
+    layers = space.layers(space.presets["full"])
+    names = [layer.name for layer in layers]
+    return all(
+        layer.inputs == ((before,) if before else ())
+        for layer, before in zip(layers, ["", *names], strict=False)
+    )
+
+
+def macs_of_groups(space: SearchSpace, *, linear: bool) -> dict[tuple[int, ...], int]:
+    """Return what multiply-accumulates are a sum of: groups -> factor of the product of widths.
+
+    A group is there twice where a layer leads from it to itself.
+
+    Raises:
+        ValueError: units would not meet in any order, or a number is no such product.
+    """
+    traced = _Traced(space)
+    if any(
+        record.kind == "pad" and record.out_shape[0] != record.in_shape[0] for record in traced.full
+    ):
+        raise ValueError(
+            f"space: reds orders units anew; in {space.name} padding ties their places"
+        )
+    factors: dict[tuple[int, ...], int] = {}
+    for index, record in enumerate(traced.full):
+        counted = traced.powers(index, _outputs if linear else macs_of)
+        if macs_of(record) and (counted or not linear):
+            units = math.prod(traced.widths[group] for group in counted)
+            factors[counted] = factors.get(counted, 0) + macs_of(record) // units
+    return factors
 
 
 class _Traced:
@@ -83,6 +117,7 @@ class _Traced:
         self.name = space.name
         full = space.presets["full"]
         self.widths = [full[choice.name] for choice in space.choices]
+        self.least = [choice.options[0] for choice in space.choices]
         self.full = space.layers(full)
         self.narrow = [
             space.layers({**full, choice.name: choice.options[0]}) for choice in space.choices
@@ -94,6 +129,23 @@ class _Traced:
         return tuple(
             layer for layer, records in enumerate(self.narrow) if number(records[index]) != whole
         )
+
+    def powers(self, index: int, number: Callable[[Layer], int]) -> tuple[int, ...]:
+        """Return the groups whose widths a record's number is a product of, with repetitions."""
+        found: list[int] = []
+        whole = number(self.full[index])
+        for group in self.rulers(index, number):
+            least, most = self.least[group], self.widths[group]
+            narrow, power = number(self.narrow[group][index]), 1
+            while whole * least**power != narrow * most**power:
+                power += 1
+                if power > 2:
+                    raise ValueError(
+                        f"space: reds prices products of widths; in {self.name} layer"
+                        f" {self.full[index].name!r} is none"
+                    )
+            found += [group] * power
+        return tuple(found)
 
     def at(self, layer: int, value: int, rulers: tuple[int, ...]) -> Bilinear:
         """Return a number that is a product of widths as a function of a layer's two widths.

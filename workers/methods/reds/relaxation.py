@@ -9,7 +9,7 @@ Legend: U widths of the layer before, V widths of a layer, P partial chains.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,20 +75,37 @@ def path_of(chain: Chain, places: Sequence[int]) -> Path:
 def best_price(chain: Chain, capacity: int) -> tuple[float, Path]:
     """Return the price of the lowest bound, and the best chain met that respects the capacity.
 
-    Each path is a line over prices; the bound is their upper hull. Where the two lines that
-    enclose its lowest point meet, a better path is looked for, until there is none.
-
     Returns:
         Price 0 where the capacity does not matter: the path is then the best chain of all.
     """
-    over = Relaxation(chain, 0.0).path(chain)
+    narrowest = path_of(chain, [0] * len(chain.widths))
+    return lowest_bound(lambda price: Relaxation(chain, price).path(chain), narrowest, capacity)
+
+
+def lowest_bound(
+    best_at: Callable[[float], Path], narrowest: Path, capacity: int
+) -> tuple[float, Path]:
+    """Return the price of the lowest bound, and the best path met that respects the capacity.
+
+    Each path is a line over prices; the bound is their upper hull. Where the two lines that
+    enclose its lowest point meet, a better path is looked for, until there is none.
+
+    Args:
+        best_at: the best path at a price.
+        narrowest: a path within the capacity.
+        capacity: the most that a path may cost.
+
+    Returns:
+        Price 0 where the capacity does not matter: the path is then the best of all.
+    """
+    over = best_at(0.0)
     if over.cost <= capacity:
         return 0.0, over
-    under = best = path_of(chain, [0] * len(chain.widths))
+    under = best = narrowest
     price = 0.0
     for _ in range(MAX_PRICES):
         price = (over.score - under.score) / (over.cost - under.cost)
-        path = Relaxation(chain, price).path(chain)
+        path = best_at(price)
         if path.cost <= capacity and path.score > best.score:
             best = path
         gain = (path.score - over.score) - price * (path.cost - over.cost)

@@ -14,7 +14,7 @@ from torch import nn
 
 from workers.evaluation import evaluate
 from workers.methods.reds.config import Config
-from workers.methods.reds.formulation import build_chain
+from workers.methods.reds.formulation import build_instance
 from workers.methods.reds.importance import taylor_scores, unit_scores
 from workers.methods.reds.joint_training import JointTraining
 from workers.methods.reds.knapsack import nested
@@ -41,8 +41,8 @@ def search(problem: Problem, config: Config, state: State | None) -> Iterator[Pr
     """Find the subnets, train them together; the last progress carries them, smallest first.
 
     Raises:
-        ValueError: the space is no chain of layers, a limit is infeasible, or `problem.start` is
-            absent or from another pretraining.
+        ValueError: a limit is infeasible, or `problem.start` is absent or from another
+            pretraining.
         FloatingPointError: the loss is not finite any more.
     """
     run = JointTraining(problem, config, state or prepared(problem, config))
@@ -81,10 +81,10 @@ def prepared(problem: Problem, config: Config) -> State:
 def _solved(problem: Problem, config: Config, scores: Tensors, axes: Axes) -> list[dict[str, Any]]:
     """Return the widths of all subnets, the full network last, with figures of their solutions."""
     space = problem.space
-    chain = build_chain(space, config, scores, axes)
+    instance = build_instance(space, config, scores, axes)
     # Rounded first: 0.29 of 100 is 28.999999999999996.
-    capacities = [math.floor(round(share * chain.full_cost, 3)) for share in config.shares[:-1]]
-    solutions = nested(chain, capacities, config.solver, most_bytes=config.peak_memory_bytes)
+    capacities = [math.floor(round(share * instance.full_cost, 3)) for share in config.shares[:-1]]
+    solutions = nested(instance, capacities, config.solver, most_bytes=config.peak_memory_bytes)
     names = [choice.name for choice in space.choices]
     subnets: list[dict[str, Any]] = [
         {

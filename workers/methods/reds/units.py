@@ -82,5 +82,5 @@ def _check_follows(alone: bool, name: str, dim: int, layer: str) -> None:
     if not alone:
         raise ValueError(
             f"space: dimension {dim} of {name!r} does not follow one width alone, as {layer!r}"
-            " shows; reds slices chains of layers"
+            " shows; reds slices units along one width each"
         )
