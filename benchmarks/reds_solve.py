@@ -158,9 +158,9 @@ def _balance(chain: Chain, places: Sequence[Any]) -> tuple[csr_array, np.ndarray
     return balance, np.eye(row + 1)[row]  # the first layer has one width
 
 
-def ds_cnn(size: str) -> Chain:
+def ds_cnn(size: str, channel_multiple: int = 1, min_units: int = 1) -> Chain:
     """Return the knapsack of a DS-CNN, with the importances that its first weights have."""
-    space = KeywordNets(SpaceConfig(model="ds_cnn", size=size))
+    space = KeywordNets(SpaceConfig("ds_cnn", size, channel_multiple=channel_multiple))
     torch.manual_seed(0)
     network = space.build(space.presets["full"])
     features, labels = torch.randn(100, *space.in_shape), torch.randint(12, (100,))
@@ -172,7 +172,7 @@ def ds_cnn(size: str) -> Chain:
     }
     axes = axes_of(space)
     ordered = permuted(scores, axes, best_first(unit_scores(scores, axes)))
-    return build_chain(space, Config(), ordered, axes)
+    return build_chain(space, Config(min_units=min_units), ordered, axes)
 
 
 def made_up(layers: int, units: int) -> Chain:
