@@ -29,6 +29,8 @@ PROGRESS = {
     "mean_cost": "mean cost of drawn networks",
     "likely_edges": "edges more likely on than off",
     "settled": "share of settled edges",
+    "reward": "best reward (%)",
+    "search_nfr": "its negative flip rate",
     "kept_share": "share of filters kept",
     "norm_deviation": "deviation of kept norms over their mean",
     "step_ms": "time per step (ms)",

@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from orchestrator import figures
 from orchestrator.drawings import Column, draw
 from orchestrator.fabric_drawings import draw_fabric
+from orchestrator.families import averaged, changes, families, shown_split
 from orchestrator.loading import Study
 from orchestrator.results import Record
 from search_spaces import SPACES
@@ -70,6 +71,7 @@ def render(study: Study) -> str:
         "over_latency": figures.accuracy_over_latency(study),
         "compute": figures.hypervolume_over_compute(study),
     }
+    found = averaged(families(study))
     return environment.get_template("report.html").render(
         study=study,
         figures={name: _html(name, figure) for name, figure in drawn.items() if figure},
@@ -80,6 +82,9 @@ def render(study: Study) -> str:
         drawing=_drawing(study),
         graphs=[Markup(svg) for svg in graphs(study).values()],
         corrections=corrections(study),
+        families=found,
+        changes=changes(found),
+        families_split="test" if shown_split(study) == "test" else "validation",
         rank_correlations=rank_correlations(study),
         latency_errors=latency_errors(study),
         config=_yaml(study.config),
