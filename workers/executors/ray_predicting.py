@@ -64,7 +64,8 @@ class Desk:
                 self._under_way[key] = asyncio.ensure_future(self._evaluate(architecture))
                 own[key] = self._under_way[key]
         asked = {key: self._under_way[key] for key in keys if key in self._under_way}
-        await asyncio.wait(asked.values()) if asked else None
+        if asked:
+            await asyncio.wait(asked.values())
         self._kept.add({key: task.result() for key, task in own.items() if not task.exception()})
         for key in own:
             del self._under_way[key]
