@@ -32,7 +32,8 @@ class Config:
         momentum: of the weights' optimiser.
         weight_decay: of the weights.
         logit_start: of every edge's logit; 3 is a probability of 0.95.
-        logit_optimizer: plain SGD, or Adam, which settles in fewer epochs.
+        logit_optimizer: plain SGD, or Adam, which settles sooner where the penalty is weak; where
+            it is strong, edges close together, as all of Adam's steps are alike.
         logit_lr: its learning rate, constant. The gradient is a mean over the batch; the authors'
             code has a sum over 64 images at 0.001.
         amp: compute in bfloat16 where it is safe; on CUDA only.
