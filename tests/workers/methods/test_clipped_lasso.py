@@ -201,7 +201,7 @@ def test_subnets_come_with_the_full_network_narrowest_first():
 
 
 def test_what_was_trained_together_learns():
-    problem, config = resnet_problem(), changed(fused_epochs=16)
+    problem, config = resnet_problem(), changed(fused_epochs=24)
     *_, last = fuse(problem, config, SUBNETS, None)
     assert all(candidate.metrics["val_accuracy"] > 0.6 for candidate in last.candidates)
 

@@ -1,6 +1,7 @@
 """REG-NAS's search on made-up predictions: rewards, budgets, families, resuming, optimisers."""
 
 import dataclasses
+import importlib
 import io
 import itertools
 import statistics
@@ -11,7 +12,6 @@ import torch
 from search_spaces.base import digest
 from tests.workers.methods.made_up_predict import MadeUpPredict, made_up_problem
 from tests.workers.methods.tiny_elastic import MOBILENET, RESNET, elastic_problem
-from workers.methods.reg_nas import search as search_module
 from workers.methods.reg_nas.config import Config
 from workers.methods.reg_nas.containment import contains
 from workers.methods.reg_nas.evolution import Evolution, genes
@@ -29,7 +29,8 @@ QUICK = Config(budgets=(SMALL, LARGE), population=16, generations=6)
 
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
-    monkeypatch.setattr(search_module, "inherited", lambda problem, config, architecture: {})
+    module = importlib.import_module("workers.methods.reg_nas.search")  # past the function
+    monkeypatch.setattr(module, "inherited", lambda problem, config, architecture: {})
 
 
 def candidates(problem, config, state=None):
