@@ -200,13 +200,21 @@ def test_weights_that_no_network_uses_stay():
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["progressive_shrinking", "sandwich"])
 def test_the_smallest_network_learns_along(strategy):
-    long = Lesson(6, 0.04, 1)
+    long, short = Lesson(10, 0.2, 1), Lesson(2, 0.07)
     settings = dataclasses.replace(
-        QUICK, strategy=strategy, full=long, expand=(long,), sandwich=Lesson(20, 0.04, 1)
+        QUICK,
+        strategy=strategy,
+        full=long,
+        kernel=(short,),
+        depth=(short,),
+        expand=(Lesson(5, 0.07),),
+        sandwich=long,
+        batch_size=16,
+        augment=Augmentation(),
     )
     *_, last = trained(elastic_problem(), settings)
-    assert last.metrics["val_accuracy_min"] > 0.6
-    assert last.metrics["val_accuracy_max"] > 0.6
+    assert last.metrics["val_accuracy_min"] > 0.8  # one of four classes: chance is 0.25
+    assert last.metrics["val_accuracy_max"] > 0.8
 
 
 def _rank(rank: int, folder: str, results: str) -> None:
