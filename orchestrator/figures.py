@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from orchestrator.figure_parts import (
+    ACCENT,
+    ALERT,
+    INK,
+    MUTED,
+    SYMBOLS,
+    axis_title,
+    crosses,
+    draw_curve,
+    front_line,
+    groups,
+    hand_made,
+    hover,
+    legend,
+    points,
+    styled,
+)
 from orchestrator.loading import Study
 from orchestrator.pareto import hypervolume, objectives, reference_point
 from orchestrator.results import Record
 
-INK, MUTED, GRID, ACCENT, ALERT = "#25313b", "#8795a1", "#e9eef1", "#1f6f8b", "#c8553d"
-SCALE = ["#f0a04b", "#d9576b", "#8e4c9e", "#3b5ba5", "#0f8b8d"]
-FONT = {"family": "Inter, Helvetica Neue, Helvetica, Arial, sans-serif", "size": 13, "color": INK}
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 # What a search may log, in the order of showing, with the axis title of each.
 PROGRESS = {
     "search_loss": "search loss",
@@ -45,15 +55,15 @@ def front(study: Study) -> go.Figure | None:
     if not finished:
         return None
     figure = go.Figure()
-    _front_line(figure, study)
+    front_line(figure, study)
     for label, color, records in groups(study, finished):
         sizes = [13 if record["on_front"] else 9 for record in records]
         opacity = [1.0 if record["on_front"] else 0.45 for record in records]
-        _legend(figure, label, {"color": color})
-        _points(figure, records, label, {"color": color, "size": sizes, "opacity": opacity})
-    _crosses(figure, study.front(), "front on test data", INK)
-    _hand_made(figure, study)
-    return _styled(figure, axis_title(study.cost_name), "validation error (%)", height=480)
+        legend(figure, label, {"color": color})
+        points(figure, records, label, {"color": color, "size": sizes, "opacity": opacity})
+    crosses(figure, study.front(), "front on test data", INK)
+    hand_made(figure, study)
+    return styled(figure, axis_title(study.cost_name), "validation error (%)", height=480)
 
 
 def model_selection(study: Study) -> go.Figure | None:
@@ -65,13 +75,13 @@ def model_selection(study: Study) -> go.Figure | None:
     if all(record["on_front"] or record["test_accuracy"] is None for record in found):
         return None
     figure = go.Figure()
-    _front_line(figure, study)
+    front_line(figure, study)
     marker = {"color": ACCENT, "size": 9}
-    _legend(figure, "validation", marker)
-    _points(figure, found, "validation", marker)
-    _crosses(figure, study.finished(), "test", ALERT)
-    _hand_made(figure, study)
-    return _styled(figure, axis_title(study.cost_name), "error (%)", height=480)
+    legend(figure, "validation", marker)
+    points(figure, found, "validation", marker)
+    crosses(figure, study.finished(), "test", ALERT)
+    hand_made(figure, study)
+    return styled(figure, axis_title(study.cost_name), "error (%)", height=480)
 
 
 def progress(study: Study) -> go.Figure | None:
@@ -98,9 +108,9 @@ def progress(study: Study) -> go.Figure | None:
             for panel, metric in enumerate(shown):
                 curve = sorted(curves.get((record["trial"], metric), ()))
                 first = index == 0 and panel == 0
-                _curve(figure, curve, label, color, first, panel, columns)
+                draw_curve(figure, curve, label, color, first, panel, columns)
     figure.update_annotations(font={"size": 13, "color": INK})
-    return _styled(figure, "", "", height=60 + 270 * -(-len(shown) // columns))
+    return styled(figure, "", "", height=60 + 270 * -(-len(shown) // columns))
 
 
 def flips(study: Study) -> go.Figure | None:
@@ -123,7 +133,7 @@ def flips(study: Study) -> go.Figure | None:
             ygap=2,
         )
     )
-    _styled(figure, "replaced by", "in service", height=max(420, 150 + 42 * len(names)))
+    styled(figure, "replaced by", "in service", height=max(420, 150 + 42 * len(names)))
     figure.update_xaxes(type="category", showgrid=False)
     return figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
 
@@ -138,12 +148,12 @@ def loss_against_latency(study: Study) -> go.Figure | None:
     for label, color, members in groups(study, records):
         symbols = [SYMBOLS[corrections.index(_correction(r)) % len(SYMBOLS)] for r in members]
         marker = {"color": color, "size": 10, "symbol": symbols}
-        _legend(figure, label, {"color": color})
-        _points(figure, members, label, marker, y=[record["search_loss"] for record in members])
+        legend(figure, label, {"color": color})
+        points(figure, members, label, marker, y=[record["search_loss"] for record in members])
     for symbol, (phi, lambda_) in zip(SYMBOLS, corrections, strict=False):
         if phi is not None and lambda_ is not None:
-            _legend(figure, f"φ {phi:g}, λ {lambda_:g}", {"color": MUTED, "symbol": symbol})
-    return _styled(figure, "latency (ms)", "search loss")
+            legend(figure, f"φ {phi:g}, λ {lambda_:g}", {"color": MUTED, "symbol": symbol})
+    return styled(figure, "latency (ms)", "search loss")
 
 
 def latency_check(study: Study) -> go.Figure | None:
@@ -168,7 +178,7 @@ def latency_check(study: Study) -> go.Figure | None:
     line = {"color": MUTED, "dash": "dot", "width": 1.5}
     figure.add_scatter(x=ends, y=ends, mode="lines", line=line, name="equal")
     marker = {"color": ACCENT, "size": 10}
-    _points(
+    points(
         figure,
         [pair[0] for pair in pairs],
         "networks",
@@ -176,7 +186,7 @@ def latency_check(study: Study) -> go.Figure | None:
         x=[pair[1] for pair in pairs],
         y=[pair[2] for pair in pairs],
     )
-    return _styled(figure, "predicted latency (ms)", "measured latency (ms)")
+    return styled(figure, "predicted latency (ms)", "measured latency (ms)")
 
 
 def hypervolume_over_compute(study: Study) -> go.Figure | None:
@@ -207,46 +217,9 @@ def hypervolume_over_compute(study: Study) -> go.Figure | None:
     minutes = [second / 60 for second in seconds]
     figure.add_scatter(x=minutes, y=volumes, mode="lines+markers", line=line, showlegend=False)
     figure.update_xaxes(rangemode="tozero")
-    return _styled(
+    return styled(
         figure, "compute of all trials (minutes)", "hypervolume so far (% of the reference box)"
     )
-
-
-def groups(study: Study, records: Iterable[Record]) -> list[tuple[str, str, list[Record]]]:
-    """Return (label, colour, records) by the sweep parameter that colours stand for.
-
-    That is `alpha` where there is one, else the first parameter that takes several numbers, else
-    the first that takes several names. Colours mean the same in every figure of a study;
-    hand-made networks are left out.
-    """
-    found = [record for record in records if record["preset"] is None]
-    everything = [record for record in study.records if record["preset"] is None]
-    key = colour_key(everything)
-    if key is None:
-        return [("networks", ACCENT, found)] if found else []
-    values = sorted({record["params"][key] for record in everything})
-    places = [index / max(1, len(values) - 1) for index in range(len(values))]
-    name = {"alpha": "α", "lambda": "λ", "phi": "φ"}.get(key, escape(key))
-    members = [[r for r in found if r["params"][key] == value] for value in values]
-    colors = sample_colorscale(SCALE, places)
-    return [
-        (f"{name} = {escape(f'{value:g}' if _is_number(value) else value)}", color, group)
-        for value, color, group in zip(values, colors, members, strict=True)
-        if group
-    ]
-
-
-def colour_key(records: Sequence[Record]) -> str | None:
-    """Return the sweep parameter that colours stand for, or None if no number or name varies."""
-    names: list[set[str]] = [set(record["params"]) for record in records]
-    shared = set.intersection(*names) if names else set()
-    ordered = sorted(shared - {"seed"}, key=lambda key: (key != "alpha", key))
-    for is_kind in (_is_number, _is_name):
-        for key in ordered:
-            values = [record["params"][key] for record in records]
-            if all(map(is_kind, values)) and len(set(values)) > 1:
-                return key
-    return None
 
 
 def accuracy_over_latency(study: Study) -> go.Figure | None:
@@ -259,7 +232,7 @@ def accuracy_over_latency(study: Study) -> go.Figure | None:
     if len(records) < 2:
         return None
     figure = make_subplots(1, len(panels), horizontal_spacing=0.1, shared_yaxes=True)
-    _styled(figure, "", "validation error (%)")
+    styled(figure, "", "validation error (%)")
     for panel, (key, title) in enumerate(panels.items(), 1):
         figure.update_xaxes(title_text=title, rangemode="tozero", col=panel)
         for label, color, members in groups(study, records):
@@ -271,7 +244,7 @@ def accuracy_over_latency(study: Study) -> go.Figure | None:
                 name=label,
                 legendgroup=label,
                 showlegend=panel == 1,
-                text=[_hover(record) for record in members],
+                text=[hover(record) for record in members],
                 hovertemplate="%{text}<extra></extra>",
                 row=1,
                 col=panel,
@@ -288,148 +261,7 @@ def latency_pairs(study: Study) -> list[tuple[Record, float, float]]:
     ]
 
 
-def axis_title(cost_name: str) -> str:
-    """Return a cost's name as people write it."""
-    kind, _, last = cost_name.rpartition("_")
-    if kind == "distributed":
-        return f"cycles on {last} machine{'s' * (last != '1')}"
-    if last == "ms":
-        return f"{kind.replace('_', ' ')} (ms)"
-    return {"macs": "MACs", "num_params": "parameters"}.get(cost_name, cost_name.replace("_", " "))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _front_line(figure: go.Figure, study: Study) -> None:
-    on_front = study.front()
-    errors = 100 * objectives(on_front)[:, 0]
-    cost = [record["cost"] for record in on_front]
-    line = {"color": ACCENT, "width": 2, "shape": "hv"}  # a front is a staircase
-    figure.add_scatter(x=cost, y=errors, mode="lines", line=line, name="front", hoverinfo="skip")
-
-
-def _crosses(figure: go.Figure, records: Sequence[Record], name: str, color: str) -> None:
-    """Add the test errors of the networks that have one."""
-    tested = [record for record in records if record["test_accuracy"] is not None]
-    errors = [100 * (1 - record["test_accuracy"]) for record in tested]
-    marker = {"symbol": "x-thin", "size": 9, "line": {"width": 1.8, "color": color}}
-    x = [record["cost"] for record in tested]
-    figure.add_scatter(x=x, y=errors, mode="markers", marker=marker, name=name)
-
-
-def _hand_made(figure: go.Figure, study: Study) -> None:
-    for record in study.finished():
-        if record["preset"] is not None:
-            edge = {"width": 2, "color": INK}
-            star: dict[str, Any] = {"symbol": "star", "size": 15, "color": "#ffffff", "line": edge}
-            _legend(figure, escape(record["preset"]), star)
-            _points(figure, [record], escape(record["preset"]), star)
-
-
-def _points(
-    figure: go.Figure,
-    records: Sequence[Record],
-    name: str,
-    marker: dict[str, Any],
-    x: Sequence[float] | None = None,
-    y: Sequence[float] | None = None,
-) -> None:
-    figure.add_scatter(
-        x=[record["cost"] for record in records] if x is None else x,
-        y=[100 * (1 - record["val_accuracy"]) for record in records] if y is None else y,
-        mode="markers",
-        name=name,
-        legendgroup=name,
-        showlegend=False,
-        marker={"line": {"width": 1, "color": "#ffffff"}, **marker},
-        text=[_hover(record) for record in records],
-        hovertemplate="%{text}<extra></extra>",
-    )
-
-
-def _legend(figure: go.Figure, name: str, marker: dict[str, Any]) -> None:
-    """Add a legend entry; those of the points themselves would look like the first point."""
-    marker = {"size": 11, **marker}
-    figure.add_scatter(
-        x=[None], y=[None], mode="markers", marker=marker, name=name, legendgroup=name
-    )
-
-
-def _hover(record: Record) -> str:
-    point = ", ".join(f"{key} {value}" for key, value in record["params"].items())
-    shown = {
-        "validation": _formatted(record["val_accuracy"], "{:.2%}"),
-        "test": _formatted(record["test_accuracy"], "{:.2%}"),
-        "latency": _formatted(record["latency_ms"], "{:.4g} ms"),
-        "parameters": _formatted(record["num_params"], "{:,}"),
-        "MACs": _formatted(record["macs"], "{:,}"),
-    }
-    lines = [f"<b>{escape(record['candidate'])}</b>", escape(point)]
-    return "<br>".join(lines + [f"{key} {value}" for key, value in shown.items() if value])
-
-
-def _formatted(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
-
-
-def _curve(
-    figure: go.Figure,
-    curve: Sequence[tuple[int, float]],
-    label: str,
-    color: str,
-    in_legend: bool,
-    panel: int,
-    columns: int,
-) -> None:
-    steps, values = [step for step, _ in curve], [value for _, value in curve]
-    figure.add_scatter(
-        x=steps,
-        y=values,
-        mode="lines",
-        line={"color": color, "width": 1.4},
-        opacity=0.8,
-        name=label,
-        legendgroup=label,
-        showlegend=in_legend,
-        hovertemplate=f"{label}, epoch %{{x}}: %{{y:.4g}}<extra></extra>",
-        row=panel // columns + 1,
-        col=panel % columns + 1,
-    )
-
-
 def _correction(record: Record) -> tuple[float | None, float | None]:
     params = record["params"]
     known = "phi" in params and "lambda" in params
     return (params["phi"], params["lambda"]) if known else (None, None)
-
-
-def _styled(figure: go.Figure, x: str, y: str, height: int = 420) -> go.Figure:
-    figure.update_layout(
-        template="none",
-        font=FONT,
-        height=height,
-        margin={"l": 64, "r": 16, "t": 30, "b": 52 if x else 28},
-        hoverlabel={"bgcolor": "#ffffff", "bordercolor": GRID, "align": "left", "font": FONT},
-        legend={"bgcolor": "rgba(255,255,255,0.7)", "itemsizing": "constant", "tracegroupgap": 2},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#c3ccd3", "activecolor": ACCENT},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-    )
-    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": "#c9d3d9", "ticks": "outside"}
-    axis |= {"tickcolor": "#c9d3d9", "automargin": True}
-    for update, title in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
-        update(
-            **axis,
-            **(
-                {"title": {"text": title, "standoff": 14, "font": {"size": 13, "color": MUTED}}}
-                if title
-                else {}
-            ),
-        )
-    return figure

@@ -21,6 +21,7 @@ from orchestrator import figures
 from orchestrator.drawings import Column, draw
 from orchestrator.fabric_drawings import draw_fabric
 from orchestrator.families import averaged, changes, families, shown_split
+from orchestrator.figure_parts import axis_title
 from orchestrator.loading import Study
 from orchestrator.results import Record
 from search_spaces import SPACES
@@ -76,7 +77,7 @@ def render(study: Study) -> str:
         study=study,
         figures={name: _html(name, figure) for name, figure in drawn.items() if figure},
         plotly=Markup(get_plotlyjs()),
-        cost=figures.axis_title(study.cost_name),
+        cost=axis_title(study.cost_name),
         tiles=tiles(study),
         networks=networks(study),
         drawing=_drawing(study),

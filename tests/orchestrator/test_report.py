@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from plotly.offline import get_plotlyjs
 
-from orchestrator import Study, figures, load
+from orchestrator import Study, figure_parts, figures, load
 from orchestrator.drawings import NARROWEST, WIDEST, Column, draw
 from orchestrator.report import (
     corrections,
@@ -190,16 +190,16 @@ def test_compute_is_counted_once_and_volume_never_falls(study: Study) -> None:
 
 
 def test_colours_follow_the_parameter_that_varies(study: Study) -> None:
-    labels = [label for label, _, _ in figures.groups(study, study.records)]
+    labels = [label for label, _, _ in figure_parts.groups(study, study.records)]
     assert labels == [f"α = {alpha:g}" for alpha in ALPHAS]
     params = [{"seed": seed, "budget": 100 * seed} for seed in range(len(study.records))]
     records = [r | {"params": p} for r, p in zip(study.records, params, strict=True)]
-    assert figures.colour_key(records) == "budget"
-    assert figures.colour_key([]) is None
+    assert figure_parts.colour_key(records) == "budget"
+    assert figure_parts.colour_key([]) is None
     params = [{"seed": 0, "penalty": "none" if n % 2 else "<clipped>"} for n in range(len(params))]
     records = [r | {"params": p} for r, p in zip(study.records, params, strict=True)]
     named = dataclasses.replace(study, records=records)
-    labels = [label for label, _, _ in figures.groups(named, records)]
+    labels = [label for label, _, _ in figure_parts.groups(named, records)]
     assert labels == ["penalty = &lt;clipped&gt;", "penalty = none"]
 
 
@@ -294,7 +294,7 @@ def test_all_tested_networks_are_shown_on_validation_and_on_test(study: Study) -
     ],
 )
 def test_costs_are_written_as_people_do(cost: str, title: str) -> None:
-    assert figures.axis_title(cost) == title
+    assert figure_parts.axis_title(cost) == title
 
 
 def test_architectures_that_are_graphs_are_drawn_as_graphs(study: Study) -> None:
