@@ -6,18 +6,15 @@ again resumes it. Only the driver writes results, and only one driver may hold a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from cost_models.latency_table import LatencyTable
 from orchestrator import publish, sweep, tracking
-from orchestrator.config import InputError, StudyConfig
+from orchestrator.config import StudyConfig
 from orchestrator.directory import adopt, claimed, next_attempt
 from orchestrator.fusing import fusions, is_fused, is_whole
 from orchestrator.latencies import block_latencies
@@ -26,64 +23,32 @@ from orchestrator.measuring import measurable_blocks
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.report import render
 from orchestrator.results import Record, Results, ResultsError
+from orchestrator.under_way import (
+    REPORT,
+    SUPERNET,
+    Rows,
+    Run,
+    run_trials,
+    shared_values,
+    start_predictor,
+)
 from orchestrator.view import View
-from search_spaces.base import SearchSpace, digest
-from workers.datasets import Data, to_arrays
-from workers.executors.kept import KeptPredictions
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
-from workers.executors.work import Row
-from workers.methods import METHODS
-from workers.protocol import Method
 from workers.storage import DamagedError, Storage
 from workers.trial import (
     Trial,
-    as_arrays,
     build_space,
-    from_bytes,
     inherited_path,
-    load_data,
-    make_predictor,
     to_bytes,
 )
 from workers.trial import run as run_trial
 
-SUPERNET = "supernet.pt"
 SELECTION = "selection.json"
-REPORT = "report.html"
 
 
 class RunError(RuntimeError):
     """The study failed: one line that says where and why."""
-
-
-@dataclass
-class Run:
-    """A study under way; `table` and `shared` fill up as the stages pass."""
-
-    config: StudyConfig
-    storage: Storage
-    results: Results
-    executor: Serial | RayCluster
-    view: View
-    space: SearchSpace
-    attempt: int
-    table: LatencyTable | None = None
-    shared: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def method(self) -> Method:
-        """The study's method."""
-        return METHODS[self.config.method["name"]]
-
-    def trial(self, trial_id: str, stage: Any, **more: Any) -> Trial:
-        """Return a trial of this study and attempt."""
-        study, root = self.config.as_dict(), self.storage.root
-        return Trial(id=trial_id, stage=stage, study=study, root=root, attempt=self.attempt, **more)
-
-    def folder(self, name: str) -> str:
-        """Return where Ray keeps its own files of this attempt."""
-        return f"{self.storage.root}/tune/{name}-{self.attempt:04d}"
 
 
 def run_study(
@@ -134,9 +99,9 @@ def pretrain(run: Run) -> None:
         run.storage.write_bytes(SUPERNET, to_bytes(outcome["state"]))
 
     publish.check_checkpoint(run.storage, trial)
-    rows = _Rows(run, [trial], end)
+    rows = Rows(run, [trial], end)
     run.executor.train_sharded(
-        run_trial, trial, _shared(run, start=False), rows, run.folder("pretrain")
+        run_trial, trial, shared_values(run, start=False), rows, run.folder("pretrain")
     )
     rows.check()
     if not run.storage.exists(SUPERNET):
@@ -177,8 +142,8 @@ def _search(run: Run, until_end: ExitStack) -> None:
             continue
         run.view.stage("search", f"{len(points)} points", len(points), len(points) - len(pending))
         if pending:
-            _start_predictor(run, until_end)
-        failures |= _run_trials(run, pending, end, left_s)
+            start_predictor(run, until_end)
+        failures |= run_trials(run, pending, end, left_s)
     if not run.results.candidates():
         reasons = "; ".join(sorted(set(failures.values()))) or "the time budget was too short"
         raise RunError(f"search: no trial ended with a candidate: {reasons}")
@@ -229,7 +194,7 @@ def finish(run: Run) -> None:
         for record in pending[trial.id]:
             publish.finished(run.results, run.config, run.space, record, trial, outcome)
 
-    failures = _run_trials(run, trials, end)
+    failures = run_trials(run, trials, end)
     done = {r["candidate"] for r in run.results.candidates() if r["stage"] == "finished"}
     if chosen and not done & chosen:
         reasons = "; ".join(sorted(set(failures.values())))
@@ -248,7 +213,7 @@ def fuse(run: Run) -> None:
     ]
     run.view.stage("fuse", f"{len(groups)} groups", len(groups), len(groups) - len(pending))
     end = partial(publish.fused, run.results, run.config, run.space, run.table)
-    failures = _run_trials(run, trials, end)
+    failures = run_trials(run, trials, end)
     if len(failures) == len(groups):
         raise RunError(f"fuse: no group was trained: {'; '.join(sorted(set(failures.values())))}")
 
@@ -257,7 +222,7 @@ def report(run: Run) -> None:
     """Compute front, flips and test figures, measure the networks, and show it all."""
     if not run.storage.exists(REPORT):
         run.view.stage("report")
-        shared = _shared(run, start=False)
+        shared = shared_values(run, start=False)
         damaged = load(run.storage.root).damaged
         if damaged:
             raise ResultsError(damaged[0])
@@ -274,106 +239,6 @@ def report(run: Run) -> None:
     warning = tracking.sync(load(run.storage.root))
     if warning:
         run.view.note(warning)
-
-
-class _Rows:
-    """Receives a stage's rows: shows them, publishes outcomes, remembers failures.
-
-    An error of the driver's own (a full disk, say) is kept until `check`, since Tune would bury
-    it in one of its own.
-    """
-
-    def __init__(
-        self, run: Run, trials: Sequence[Trial], end: Callable[[Trial, Mapping[str, Any]], None]
-    ) -> None:
-        self.run, self.end = run, end
-        self.trials = {trial.id: trial for trial in trials}
-        self.failures: dict[str, str] = {}
-        self.error: Exception | None = None
-
-    def __call__(self, row: Row) -> None:
-        trial = self.trials[row["trial"]]
-        self.run.view.row(row)
-        try:
-            if "error" in row:
-                self.failures[trial.id] = row["error"]
-                publish.failure(self.run.storage, trial, row["error"])
-            elif "outcome" in row:
-                data = self.run.storage.read_bytes(row["outcome"])
-                self.end(trial, from_bytes(data, self.run.storage.name(row["outcome"])))
-                publish.success(self.run.storage, trial)
-                for path in (row["outcome"], *trial.checkpoints(self.run.storage)):
-                    self.run.storage.delete(path)
-        except Exception as error:
-            self.error = self.error or error
-
-    def check(self) -> None:
-        """Raise the first error of the driver's own, if there was one."""
-        if self.error is not None:
-            raise self.error
-
-
-def _run_trials(
-    run: Run,
-    trials: Sequence[Trial],
-    end: Callable[[Trial, Mapping[str, Any]], None],
-    time_budget_s: float | None = None,
-) -> dict[str, str]:
-    """Run trials and return the reasons of those that failed."""
-    if not trials:
-        return {}
-    run.storage.delete(REPORT)  # it will not show what comes now
-    for trial in trials:
-        publish.check_checkpoint(run.storage, trial)
-    rows = _Rows(run, trials, end)
-    stage = trials[0].stage
-    shared = _shared(run, start=stage == "search")
-    run.executor.run_trials(
-        run_trial, trials, shared, rows, time_budget_s, run.folder(f"{stage}-{trials[0].id}")
-    )
-    rows.check()
-    for trial_id, reason in rows.failures.items():
-        run.view.note(f"{stage}: {trial_id} failed: {reason}")
-    return rows.failures
-
-
-def _start_predictor(run: Run, until_end: ExitStack) -> None:
-    """Start what the trials of a search predict with, where its method has that, once."""
-    if run.method.predictor is None or "predict" in run.shared:
-        return
-    supernet = hashlib.sha256(run.storage.read_bytes(SUPERNET)).hexdigest()[:12]
-    predictor = run.executor.predictor(
-        partial(make_predictor, run.trial("predictor", "search")),
-        _shared(run, start=True),
-        key=partial(digest, run.space),
-        keep=partial(KeptPredictions, run.storage.root, supernet, run.attempt),
-    )
-    run.shared["predict"] = until_end.enter_context(predictor)
-    until_end.callback(run.shared.pop, "predict")
-
-
-def _shared(run: Run, *, start: bool) -> dict[str, Any]:
-    """Return what trials read, each value put into the object store once."""
-    if "data" not in run.shared:
-        data = _data(run.config)
-        publish.labels(run.results, run.config, data)
-        arrays = to_arrays(data)
-        table = None if run.table is None else run.table.to_bytes()
-        run.shared |= {
-            "data": None if arrays is None else run.executor.share(arrays),
-            "table": table,
-        }
-    if start and "start" not in run.shared and run.storage.exists(SUPERNET):
-        state = from_bytes(run.storage.read_bytes(SUPERNET), run.storage.name(SUPERNET))
-        run.shared["start"] = run.executor.share(as_arrays(state))
-    return {**run.shared, "start": run.shared.get("start") if start else None}
-
-
-def _data(config: StudyConfig) -> Data:
-    try:
-        return load_data(config.as_dict(), None)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _objectives(run: Run, points: Sequence[sweep.Point]) -> list[sweep.Objectives | None]:
