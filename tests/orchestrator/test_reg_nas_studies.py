@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from orchestrator.config import StudyConfig, load_config
 from orchestrator.plan import checked
+from tests.orchestrator.generated_images import write_image_folder
 from workers.trial import Trial, build_space, from_bytes, make_predictor, run
 
 CLASSES, IMAGES = 10, 2
@@ -34,13 +34,7 @@ SHORT = (
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyConfig:
-    generator = torch.Generator().manual_seed(0)
-    for index in range(CLASSES * IMAGES):
-        for split in ("train", "val"):
-            folder = tmp_path / "imagenet" / split / f"n{index % CLASSES:08d}"
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = torch.randint(0, 256, (240, 256, 3), generator=generator, dtype=torch.uint8)
-            Image.fromarray(pixels.numpy()).save(folder / f"{index}.jpeg")
+    write_image_folder(tmp_path, classes=CLASSES, images=IMAGES, size=(240, 256))
     monkeypatch.setenv("PARETORAY_DATA", str(tmp_path))
     return checked(load_config("reg_nas_imagenet", SHORT))
 
