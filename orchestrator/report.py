@@ -23,6 +23,7 @@ from orchestrator.fabric_drawings import draw_fabric
 from orchestrator.families import averaged, changes, families, shown_split
 from orchestrator.figure_parts import axis_title
 from orchestrator.loading import Study
+from orchestrator.norm_figures import filter_norms
 from orchestrator.results import Record
 from search_spaces import SPACES
 from search_spaces.base import SearchSpace
@@ -71,6 +72,7 @@ def render(study: Study) -> str:
         "latencies": figures.latency_check(study),
         "over_latency": figures.accuracy_over_latency(study),
         "compute": figures.hypervolume_over_compute(study),
+        "norms": filter_norms(study),
     }
     found = averaged(families(study))
     return environment.get_template("report.html").render(
