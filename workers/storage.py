@@ -1,7 +1,8 @@
 """The one door to files: a folder on this machine, or one in an object store (`s3://`, `gs://`).
 
 Whatever is written appears whole or not at all: a local file under a temporary name first, then
-synced and renamed; an object with a single put. Nothing else of the product opens study files.
+synced and renamed; an object, since stores do not rename, under its own name in a single put.
+Nothing else of the product opens study files.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -26,10 +28,24 @@ class DamagedError(ValueError):
     """A file's contents are not what was written: one line that names it and the remedy."""
 
 
+def joined(root: str, path: str) -> str:
+    """Return the full name of a path below a folder; the query of a URI stays at the end."""
+    base, query = _parts(root)
+    return f"{base.rstrip('/')}/{path}".rstrip("/") + query
+
+
+def split(folder: str) -> tuple[str, str]:
+    """Return the folder that a folder is in, and its name there; the inverse of `joined`."""
+    base, query = _parts(folder)
+    parent, _, name = base.rstrip("/").rpartition("/")
+    return parent + query, name
+
+
 class Storage:
     """Files under `root`: a local folder, or a URI that `pyarrow.fs` knows.
 
-    Paths are relative to the root, with forward slashes.
+    Paths are relative to the root, with forward slashes. A URI may end in a query, such as
+    `?endpoint_override=http://HOST:PORT`.
 
     Raises:
         StorageError: the URI is of an unknown kind or cannot be opened.
@@ -37,18 +53,19 @@ class Storage:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._made: set[str] = set()
         if "://" not in root:
             self._fs: fs.FileSystem = fs.LocalFileSystem()
             self._base = str(Path(root).absolute())
             return
         try:
-            self._fs, self._base = fs.FileSystem.from_uri(root)
+            self._fs, self._base = fs.FileSystem.from_uri(_with_single_puts(root))
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{root}: cannot be opened: {_reason(error)}") from error
 
     def name(self, path: str = "") -> str:
         """Return a file's full name, as errors show it."""
-        return f"{self.root.rstrip('/')}/{path}".rstrip("/")
+        return joined(self.root, path)
 
     def read_bytes(self, path: str) -> bytes:
         """Return a file's contents.
@@ -72,10 +89,10 @@ class Storage:
             if local is not None:
                 _write_local(local, data)
                 return
-            full = self._full(path)
-            self._fs.create_dir(str(PurePosixPath(full).parent))
-            with self._fs.open_output_stream(full) as stream:
-                stream.write(data)
+            # Closing a stream publishes what it holds. An interrupt, which only the main thread
+            # gets, must not close a half-written one.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(self._put, self._full(path), data).result()
 
     def exists(self, path: str) -> bool:
         """Tell whether there is a file or folder of this name."""
@@ -88,7 +105,15 @@ class Storage:
         Names that start with a dot are left out.
         """
         with self._named_errors(prefix, "listed"):
-            return sorted(path for path in self._files(prefix) if not _is_hidden(path))
+            return sorted(path for path, _ in self._files(prefix))
+
+    def written_at(self, prefix: str = "") -> dict[str, float]:
+        """Return when each file that `list` names was last written, in seconds.
+
+        The clock is the store's; it may count whole seconds.
+        """
+        with self._named_errors(prefix, "listed"):
+            return {path: info.mtime_ns / 1e9 for path, info in self._files(prefix)}
 
     def delete(self, path: str) -> None:
         """Delete a file; it may be gone already.
@@ -117,11 +142,20 @@ class Storage:
             raise ValueError(f"{path!r}: expected a path below the root, without `..`")
         return "/".join((self._base.rstrip("/"), *parts))
 
-    def _files(self, prefix: str) -> Iterator[str]:
+    def _files(self, prefix: str) -> Iterator[tuple[str, fs.FileInfo]]:
         selector = fs.FileSelector(self._full(prefix), recursive=True, allow_not_found=True)
         for info in self._fs.get_file_info(selector):
-            if info.type == fs.FileType.File:
-                yield info.path[len(self._base.rstrip("/")) + 1 :]
+            path = info.path[len(self._base.rstrip("/")) + 1 :]
+            if info.type == fs.FileType.File and not _is_hidden(path):
+                yield path, info
+
+    def _put(self, full: str, data: bytes) -> None:
+        folder = str(PurePosixPath(full).parent)
+        if folder not in self._made:
+            self._fs.create_dir(folder)
+            self._made.add(folder)
+        with self._fs.open_output_stream(full) as stream:
+            stream.write(data)
 
     @contextmanager
     def _named_errors(self, path: str, verb: str) -> Iterator[None]:
@@ -131,6 +165,18 @@ class Storage:
             raise
         except OSError as error:
             raise StorageError(f"{self.name(path)}: cannot be {verb}: {_reason(error)}") from error
+
+
+def _parts(root: str) -> tuple[str, str]:
+    base, sign, query = root.partition("?") if "://" in root else (root, "", "")
+    return base, sign + query
+
+
+def _with_single_puts(root: str) -> str:
+    """Let Arrow wait with an S3 upload for its first bytes: small ones are one request then."""
+    if not root.startswith("s3://"):
+        return root
+    return f"{root}{'&' if '?' in root else '?'}allow_delayed_open=true"
 
 
 def _write_local(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and every failure names its file."""
+"""Files appear whole or not at all, in a folder and in an object store; failures name the file."""
 
 from __future__ import annotations
 
@@ -7,23 +7,38 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyarrow import fs
 
-from workers.storage import Storage, StorageError
+from tests import object_store
+from tests.object_store import ObjectStore
+from workers.storage import Storage, StorageError, joined, split
 
-ROOTS = ["folder", "file://", "mock://"]
+ROOTS = ["folder", "file://", "mock://", "s3://"]
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    log = tmp_path_factory.mktemp("s3") / "requests.txt"
+    with pytest.MonkeyPatch.context() as patch, object_store.running(log) as store:
+        for name, value in object_store.CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield store
 
 
 @pytest.fixture(params=ROOTS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     roots = {
-        "folder": str(tmp_path / "study"),
-        "file://": f"file://{tmp_path}/study",
-        "mock://": "mock:///bucket/study",  # Arrow's own in-memory store stands in for S3
+        "folder": lambda: str(tmp_path / "study"),
+        "file://": lambda: f"file://{tmp_path}/study",
+        "mock://": lambda: "mock:///bucket/study",  # Arrow's own, in memory
+        "s3://": lambda: request.getfixturevalue("s3").uri(f"bucket/{tmp_path.name}"),
     }
-    return Storage(roots[request.param])
+    return Storage(roots[request.param]())
 
 
 def test_bytes_come_back(storage: Storage) -> None:
@@ -50,13 +65,22 @@ def test_deleting_twice_is_no_error(storage: Storage) -> None:
     assert not storage.exists("a.bin")
 
 
+def test_what_is_written_later_is_not_older(storage: Storage) -> None:
+    storage.write_bytes("a/1.bin", b"")
+    storage.write_bytes("a/2.bin", b"")
+    times = storage.written_at("a")
+    assert set(times) == {"a/1.bin", "a/2.bin"}
+    assert times["a/1.bin"] <= times["a/2.bin"]
+    assert storage.written_at("absent") == {}
+
+
 def test_only_local_files_have_local_paths(tmp_path: Path) -> None:
     assert Storage(str(tmp_path)).local_path("a/b") == tmp_path / "a/b"
     assert Storage("mock:///bucket").local_path("a/b") is None
 
 
 def test_a_missing_file_is_named(storage: Storage) -> None:
-    with pytest.raises(StorageError, match=r"absent\.bin: cannot be read: ") as error:
+    with pytest.raises(StorageError, match=r"absent\.bin\S*: cannot be read: ") as error:
         storage.read_bytes("absent.bin")
     assert "\n" not in str(error.value)
 
@@ -70,6 +94,71 @@ def test_paths_stay_below_the_root(storage: Storage, path: str) -> None:
 def test_an_unknown_uri_is_refused() -> None:
     with pytest.raises(StorageError, match="nowhere://x: cannot be opened"):
         Storage("nowhere://x")
+
+
+QUERY = "?endpoint_override=http://127.0.0.1:1&region=us-east-1"
+NAMES = {
+    ("/runs/", "a/b.bin"): "/runs/a/b.bin",
+    ("/what?/runs", "a"): "/what?/runs/a",  # a folder's name may hold anything
+    ("s3://bucket/runs", "a/b.bin"): "s3://bucket/runs/a/b.bin",
+    (f"s3://bucket/runs{QUERY}", "a/b.bin"): f"s3://bucket/runs/a/b.bin{QUERY}",
+    (f"s3://bucket/runs/{QUERY}", ""): f"s3://bucket/runs{QUERY}",
+}
+
+
+@pytest.mark.parametrize(("given", "name"), NAMES.items())
+def test_names_are_joined_before_the_query(given: tuple[str, str], name: str) -> None:
+    assert joined(*given) == name
+    assert joined(*split(name)) == name
+
+
+def test_an_object_is_one_request(s3: ObjectStore) -> None:
+    storage = Storage(s3.uri("bucket/requests"))
+    storage.write_bytes("parts/first.bin", b"1")
+    assert s3.requests("first.bin") == ["PUT /bucket/requests/parts/first.bin"]
+    storage.write_bytes("parts/second.bin", b"2" * 4_000_000)
+    assert s3.requests("second.bin") == ["PUT /bucket/requests/parts/second.bin"]
+    assert s3.requests("requests/parts/ ") == []
+    assert storage.list() == ["parts/first.bin", "parts/second.bin"]
+
+
+class InterruptedStore:
+    """A file system whose user presses Ctrl-C while a file is open."""
+
+    def __init__(self, real: fs.FileSystem) -> None:
+        self.create_dir, self._open = real.create_dir, real.open_output_stream
+
+    def open_output_stream(self, path: str) -> Any:
+        stream = self._open(path)
+        os.kill(os.getpid(), signal.SIGINT)
+        return stream
+
+
+def test_an_interrupted_put_is_whole(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage(s3.uri("bucket/interrupted"))
+    monkeypatch.setattr(storage, "_fs", InterruptedStore(storage._fs))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            storage.write_bytes("a.bin", b"all of it")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert Storage(storage.root).read_bytes("a.bin") == b"all of it"
+
+
+def test_a_store_that_does_not_answer_is_one_line() -> None:
+    storage = Storage(f"s3://bucket/runs{QUERY}")
+    with pytest.raises(StorageError) as error:
+        storage.exists("study.yaml")
+    name = f"s3://bucket/runs/study.yaml{QUERY}"
+    assert str(error.value).startswith(f"{name}: cannot be read: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_bucket_that_is_not_there_is_named(s3: ObjectStore) -> None:
+    root = s3.uri("absent/runs").replace("allow_bucket_creation=true", "")
+    with pytest.raises(StorageError, match=r"absent/runs/a\.bin.*: cannot be written: "):
+        Storage(root.rstrip("&")).write_bytes("a.bin", b"1")
 
 
 def test_a_file_in_the_folders_place_is_one_clear_line(tmp_path: Path) -> None:
