@@ -56,7 +56,7 @@ class Run:
 
     def folder(self, name: str) -> str:
         """Return where Ray keeps its own files of this attempt."""
-        return f"{self.storage.root}/tune/{name}-{self.attempt:04d}"
+        return self.storage.name(f"tune/{name}-{self.attempt:04d}")
 
 
 class Rows:

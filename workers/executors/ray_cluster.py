@@ -28,6 +28,7 @@ from workers.executors.ray_predicting import AskingDesk, Desk, answer
 from workers.executors.ray_processes import fetched, process_of
 from workers.executors.work import Resources, Row, Work, slots
 from workers.protocol import Predict
+from workers.storage import joined, split
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -132,7 +133,7 @@ class RayCluster:
         Trials that do not end within the time budget are stopped.
         """
         board = _Board()  # type: ignore[no-untyped-call]
-        root, name = folder.rsplit("/", 1)
+        root, name = split(folder)
         workers = self.resources.trial_workers
         several = workers > 1
         by_id = {trial.id: trial for trial in trials}
@@ -228,7 +229,7 @@ def _trainable(
             dist.destroy_process_group()
         try:
             if resources.trial_workers > 1:
-                folder = f"{root}/train-{trial.stage}-{trial.id}-{trial.attempt}"
+                folder = joined(root, f"train-{trial.stage}-{trial.id}-{trial.attempt}")
                 count = resources.trial_workers
                 _train(work, trial, shared, resources, count, folder, tune.report)
             else:
@@ -263,7 +264,7 @@ def _train(
             train.report({"trial": trial.id, "error": one_line(error)})
 
     queue = Queue(actor_options={"num_cpus": 0})
-    root, name = folder.rsplit("/", 1)
+    root, name = split(folder)
     trainer = TorchTrainer(
         loop,
         torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
