@@ -39,7 +39,7 @@ from workers.executors.connection import ClusterError, cluster_nodes
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.executors.work import ResourceError, check_fits
-from workers.storage import DamagedError, StorageError
+from workers.storage import DamagedError, StorageError, joined
 
 app = typer.Typer(
     add_completion=False,
@@ -68,7 +68,7 @@ def run(
     study: Annotated[str, typer.Argument(help="A YAML file, or the name of a ready study.")],
     settings: Settings = None,
     directory: Annotated[
-        str | None, typer.Option("--dir", help="The study's directory (default: runs/<study>).")
+        str | None, typer.Option("--dir", help="The study's directory (default: STORAGE/STUDY).")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster (default: RAY_ADDRESS, else a local Ray).")
@@ -201,7 +201,7 @@ def _run(config: StudyConfig, folder: str, executor: str, address: str | None) -
 
 
 def _directory(config: StudyConfig, given: str | None) -> str:
-    folder = given or f"runs/{config.study}"
+    folder = given or joined(config.storage, config.study)
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not _is_shared(folder):
         raise InputError(
             f"--dir {folder}: relative to a job's working directory, which is thrown away;"
@@ -218,8 +218,8 @@ def _is_shared(folder: str) -> bool:
 def _resumable(config: StudyConfig, folder: str, where: str) -> Iterator[None]:
     """Name, for whatever stops a run, the line that resumes it."""
     signal.signal(signal.SIGTERM, _interrupt)
-    quoted = shlex.quote(folder.rstrip("/"))
-    resume = f"resume with: paretoray run {quoted}/study.yaml --dir {quoted}{where}"
+    file = shlex.quote(joined(folder, "study.yaml"))
+    resume = f"resume with: paretoray run {file} --dir {shlex.quote(joined(folder, ''))}{where}"
     try:
         yield
     except KeyboardInterrupt:

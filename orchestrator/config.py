@@ -23,6 +23,7 @@ from workers.datasets import DATASETS
 from workers.executors.work import Resources
 from workers.methods import METHODS
 from workers.records import adapter, from_json, to_json
+from workers.storage import Storage, StorageError, parent_and_name
 from workers.training import Recipe
 
 COMPONENTS: Mapping[str, Mapping[str, Any]] = {
@@ -114,18 +115,20 @@ class Report:
 class StudyConfig:
     """One study. `method`, `space` and `dataset` are a name, or a mapping with `name` and options.
 
-    `sweep` maps settings of the method (and `seed`) to lists, or is a list of such mappings whose
-    grids are joined; samplers other than `grid` also take `{low, high, log}`. `cost` is what the
-    front sets against the error: `latency_ms` (of the table), a cost model, or one that is drawn
-    anew for every network that a method asks about: `measured_latency_ms`, measured where the trial
-    runs, or `network_latency_ms`, on the machines of `network`. `finish: none` trains no chosen
-    candidate by itself, for methods that train them together.
+    `storage` is the folder, or URI, that its directory is made in. `sweep` maps settings of the
+    method (and `seed`) to lists, or is a list of such mappings whose grids are joined; samplers
+    other than `grid` also take `{low, high, log}`. `cost` is what the front sets against the error:
+    `latency_ms` (of the table), a cost model, or one that is drawn anew for every network that a
+    method asks about: `measured_latency_ms`, measured where the trial runs, or
+    `network_latency_ms`, on the machines of `network`. `finish: none` trains no chosen candidate by
+    itself, for methods that train them together.
     """
 
     study: str
     method: dict[str, Any]
     space: dict[str, Any]
     dataset: dict[str, Any]
+    storage: str = "runs"
     cost: str = "latency_ms"
     seed: int = 0
     sweep: dict[str, Any] | tuple[dict[str, Any], ...] = field(default_factory=dict)
@@ -179,10 +182,12 @@ class StudyConfig:
 def load_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study from a YAML file, or a ready study by its name, with `a.b=value` overrides.
 
+    The file may be in an object store, as that of a study that is resumed.
+
     Raises:
         InputError: anything about it is wrong; nothing has been started or written.
     """
-    values = read_yaml(_locate(source))
+    values = _read_stored(source) if "://" in source else read_yaml(_locate(source))
     for override in overrides:
         _override(values, override)
     _refuse_nan(values, ())
@@ -224,17 +229,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is absent, unreadable, not YAML, or not a mapping.
     """
     try:
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    except YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{path}{line}: not valid YAML: {problem}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: a study is a mapping of keys, got {_shown(values)}")
-    return values
+    return _parsed(text, str(path))
 
 
 def validate(cls: type, values: Mapping[str, Any], key: str | None = None) -> Any:
@@ -271,6 +269,29 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """Return `; did you mean ...?` for a misspelt name, else an empty string."""
     close = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _read_stored(uri: str) -> dict[str, Any]:
+    folder, name = parent_and_name(uri)
+    try:
+        return _parsed(Storage(folder).read_bytes(name).decode(), uri)
+    except StorageError as error:
+        raise InputError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{uri}: cannot be read: {error}") from error
+
+
+def _parsed(text: str, name: str) -> dict[str, Any]:
+    try:
+        values = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{name}{line}: not valid YAML: {problem}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{name}: a study is a mapping of keys, got {_shown(values)}")
+    return values
 
 
 def _locate(source: str) -> Path:

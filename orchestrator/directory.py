@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
 from typing import Any
@@ -10,21 +10,26 @@ from typing import Any
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
+from orchestrator.claims import claimed_object
 from orchestrator.config import InputError, StudyConfig
 from orchestrator.loading import stored_config
 from workers.storage import DamagedError, Storage
 
 
 @contextmanager
-def claimed(storage: Storage) -> Iterator[None]:
-    """Hold a local directory for this driver alone; the system frees it if the driver dies.
+def claimed(storage: Storage, note: Callable[[str], None] = print) -> Iterator[None]:
+    """Hold a directory for this driver alone; the system frees a local one if the driver dies.
+
+    `note` is told what an object store makes us wait for.
 
     Raises:
         InputError: another driver holds it, or it cannot be made.
+        StorageError: an object store cannot be reached or written.
     """
     folder = storage.local_path()
     if folder is None:
-        yield
+        with claimed_object(storage, note):
+            yield
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +58,9 @@ def adopt(config: StudyConfig, storage: Storage) -> None:
         yaml.dump(config.as_dict(), text)
         storage.write_bytes("study.yaml", text.getvalue().encode())
         return
-    differing = sorted(_differing(stored_config(storage), config.as_dict()))
+    elsewhere = {"storage": None}  # a directory may be moved
+    stored, given = stored_config(storage) | elsewhere, config.as_dict() | elsewhere
+    differing = sorted(_differing(stored, given))
     if differing:
         raise InputError(
             f"{storage.root}: holds another study; differing keys: {', '.join(differing)};"

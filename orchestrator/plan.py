@@ -21,7 +21,7 @@ from workers.datasets.splits import draw_classes
 from workers.distillation import check_teacher
 from workers.inputs import check_augmentation, check_output
 from workers.methods import METHODS
-from workers.storage import Storage
+from workers.storage import Storage, joined
 from workers.trial import build_space, fitted_space
 
 FITTED = ("in_shape", "num_classes")
@@ -86,7 +86,7 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
         f"select     {'all' if config.finish == 'all' else 'best'}",
         f"finish     {alone}; baselines: {list(config.baselines)}",
         *fused,
-        f"report     {folder}/report.html, MLflow",
+        f"report     {joined(folder, 'report.html')}, MLflow",
     ]
 
 

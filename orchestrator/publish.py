@@ -26,7 +26,7 @@ from workers.executors.serial import Serial
 from workers.methods import METHODS
 from workers.metrics import negative_flip_rate, positive_flip_rate
 from workers.protocol import Finished, Method
-from workers.storage import Storage
+from workers.storage import Storage, parent_and_name
 from workers.trial import (
     Trial,
     from_bytes,
@@ -223,7 +223,7 @@ def reference_predictions(config: StudyConfig) -> np.ndarray[Any, Any]:
         InputError: there is no such candidate, or it saw another data set.
     """
     assert config.reference is not None
-    directory, _, name = config.reference.rpartition("/")
+    directory, name = parent_and_name(config.reference)
     try:
         study = load(directory)
     except ResultsError as error:

@@ -62,7 +62,7 @@ def run_study(
         StorageError: a file cannot be written.
     """
     storage = Storage(directory)
-    with claimed(storage):
+    with claimed(storage, view.note):
         storage.sweep()
         adopt(config, storage)
         space = build_space(config.as_dict())
@@ -234,7 +234,7 @@ def report(run: Run) -> None:
         publish.products(run.results, run.space, run.method)
         publish.drawings(run.storage)
         run.storage.write_bytes(REPORT, render(load(run.storage.root)).encode())
-    run.view.note(f"report: {run.storage.root}/{REPORT}")
+    run.view.note(f"report: {run.storage.name(REPORT)}")
     # Always: a tracking server that was away catches up when the study is run again.
     warning = tracking.sync(load(run.storage.root))
     if warning:

@@ -34,7 +34,7 @@ def joined(root: str, path: str) -> str:
     return f"{base.rstrip('/')}/{path}".rstrip("/") + query
 
 
-def split(folder: str) -> tuple[str, str]:
+def parent_and_name(folder: str) -> tuple[str, str]:
     """Return the folder that a folder is in, and its name there; the inverse of `joined`."""
     base, query = _parts(folder)
     parent, _, name = base.rstrip("/").rpartition("/")

@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from tests import object_store
 from tests.object_store import ObjectStore
-from workers.storage import Storage, StorageError, joined, split
+from workers.storage import Storage, StorageError, joined, parent_and_name
 
 ROOTS = ["folder", "file://", "mock://", "s3://"]
 
@@ -109,7 +109,7 @@ NAMES = {
 @pytest.mark.parametrize(("given", "name"), NAMES.items())
 def test_names_are_joined_before_the_query(given: tuple[str, str], name: str) -> None:
     assert joined(*given) == name
-    assert joined(*split(name)) == name
+    assert joined(*parent_and_name(name)) == name
 
 
 def test_an_object_is_one_request(s3: ObjectStore) -> None:

@@ -28,7 +28,7 @@ from workers.executors.ray_predicting import AskingDesk, Desk, answer
 from workers.executors.ray_processes import fetched, process_of
 from workers.executors.work import Resources, Row, Work, slots
 from workers.protocol import Predict
-from workers.storage import joined, split
+from workers.storage import joined, parent_and_name
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -133,7 +133,7 @@ class RayCluster:
         Trials that do not end within the time budget are stopped.
         """
         board = _Board()  # type: ignore[no-untyped-call]
-        root, name = split(folder)
+        root, name = parent_and_name(folder)
         workers = self.resources.trial_workers
         several = workers > 1
         by_id = {trial.id: trial for trial in trials}
@@ -264,7 +264,7 @@ def _train(
             train.report({"trial": trial.id, "error": one_line(error)})
 
     queue = Queue(actor_options={"num_cpus": 0})
-    root, name = split(folder)
+    root, name = parent_and_name(folder)
     trainer = TorchTrainer(
         loop,
         torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
