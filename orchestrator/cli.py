@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -19,6 +20,7 @@ import typer
 from rich.console import Console
 
 from orchestrator import space_commands
+from orchestrator.compaction import compact as compact_study
 from orchestrator.compare import compare as compare_studies
 from orchestrator.compare import front_json
 from orchestrator.config import (
@@ -157,6 +159,12 @@ def compare(
     print_rows(found["studies"])
     _print_dominance(found["dominance"])
     _print_flips(found["flips"])
+
+
+@app.command()
+def compact(directory: Annotated[str, typer.Argument(help="A study's directory.")]) -> None:
+    """Merge the many small files of a study's tables into few large ones."""
+    print_rows([asdict(table) for table in compact_study(directory)])
 
 
 @app.command()

@@ -8,8 +8,9 @@
 Where labels are maps, a sample is a labelled pixel: image by image, row by row.
 
 A part is written whole or not at all, and writing it again replaces it: a repeated trial leaves no
-duplicate. Parts of older versions may lack columns, which then read as null. pandas, DuckDB and
-pyarrow read the folders without this module.
+duplicate. `paretoray compact` merges parts into few files (see `table_files`). Parts of older
+versions may lack columns, which then read as null. pandas, DuckDB and pyarrow read the folders
+without this module.
 """
 
 from __future__ import annotations
@@ -18,16 +19,15 @@ import importlib.metadata
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from workers.storage import Storage, StorageError
+from orchestrator.table_files import TableFiles
+from workers.storage import Storage
 
-SCHEMA_VERSION = 1
 TableName = Literal["candidates", "history", "predictions", "labels"]
 Record = dict[str, Any]
 
@@ -110,6 +110,10 @@ class Results:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.files: Mapping[str, TableFiles] = {
+            table: TableFiles(storage, f"results/{table}", schema)
+            for table, schema in SCHEMAS.items()
+        }
 
     def write_candidate(self, record: Mapping[str, Any]) -> None:
         """Write or replace a candidate's row.
@@ -177,43 +181,44 @@ class Results:
         """
         return records(self.read("candidates", damaged))
 
-    def read(self, table: TableName, damaged: list[str] | None = None) -> pa.Table:
+    def read(
+        self,
+        table: TableName,
+        damaged: list[str] | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        parts: Collection[str] | None = None,
+    ) -> pa.Table:
         """Return a table, parts in the order of their names.
 
         Args:
             table: its name.
-            damaged: collects a line for every part that cannot be read, instead of raising.
+            damaged: collects a line for every file that cannot be read, instead of raising.
+            columns: those to read; default: all.
+            parts: those to read; default: all.
 
         Raises:
-            ResultsError: a part cannot be read; names the first one.
+            ResultsError: a file cannot be read; names the first one.
         """
-        parts = [SCHEMAS[table].empty_table()]
-        for path in self.storage.list(f"results/{table}"):
-            try:
-                part = pq.read_table(pa.BufferReader(self.storage.read_bytes(path)))
-                pa.unify_schemas([SCHEMAS[table], part.schema])
-            except (pa.ArrowException, StorageError) as error:
-                line = f"{self.storage.name(path)}: damaged, delete it to have it"
-                line += f" made again ({str(error).splitlines()[0]})"
-                if damaged is None:
-                    raise ResultsError(line) from error
-                damaged.append(line)
-            else:
-                parts.append(part)
-        return pa.concat_tables(parts, promote_options="default")
+        lines: list[str] = []
+        found = self.files[table].read(lines, columns, parts)
+        if damaged is None and lines:
+            raise ResultsError(lines[0])
+        if damaged is not None:
+            damaged += lines
+        return found
 
     def parts(self, table: TableName) -> set[str]:
         """Return the names of a table's parts, such as the candidates that have a row."""
-        paths = self.storage.list(f"results/{table}")
-        return {path.rsplit("/", 1)[-1].removesuffix(".parquet") for path in paths}
+        return self.files[table].parts()
 
     def _write(self, table: TableName, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        name = re.sub(r"[^\w.+=-]", "_", part)  # a data set's name may hold anything
-        schema = SCHEMAS[table].with_metadata({"paretoray.schema_version": str(SCHEMA_VERSION)})
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
-        data = sink.getvalue().to_pybytes()
-        self.storage.write_bytes(f"results/{table}/{name}.parquet", data)
+        self.files[table].write(part_name(part), pa.Table.from_pylist(rows, SCHEMAS[table]))
+
+
+def part_name(part: str) -> str:
+    """Return a part's name for its file: a data set's may hold anything."""
+    return re.sub(r"[^\w.+=-]", "_", part)
 
 
 def records(candidates: pa.Table) -> list[Record]:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator import publish, sweep, tracking
+from orchestrator.compaction import drop_replaced
 from orchestrator.config import StudyConfig
 from orchestrator.directory import adopt, claimed, next_attempt
 from orchestrator.fusing import fusions, is_fused, is_whole
@@ -75,6 +76,8 @@ def run_study(
             space=space,
             attempt=next_attempt(storage),
         )
+        for files in run.results.files.values():
+            drop_replaced(files)
         for stage in (measure, pretrain, search, select, finish, fuse, report):
             stage(run)
 

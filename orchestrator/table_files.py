@@ -1,0 +1,242 @@
+"""The files of a table: one for each part, and merged ones that hold many parts.
+
+    results/<table>/<part>.parquet             a part as it was written
+    results/<table>/merged~000003.parquet      many parts, in the order of their files' names
+
+A part's own name has no tilde. A merged file says in its metadata which parts it holds, and how
+many rows of each. Of several merged files that hold a part the last one counts, and the part's own
+file only where none does: a merged file takes the place of what it was made of at the moment that
+it appears, whether or not the rest is deleted afterwards. A merged part that is written again is
+replaced within its merged file, so that it never is in two places.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workers.storage import DamagedError, Storage, StorageError
+
+SCHEMA_VERSION = 1
+SUFFIX = ".parquet"
+MERGED = "merged~"
+HELD = "paretoray.parts"
+Held = Mapping[str, int]
+"""Parts in the order of their files' names, and the number of rows of each."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which files of a table count: merged ones, with what they hold, and parts' own.
+
+    Others have taken the place of those that are `replaced`.
+    """
+
+    merged: Mapping[str, Held]
+    own: Sequence[str]
+    replaced: Sequence[str]
+
+
+class TableFiles:
+    """The files of one table.
+
+    Args:
+        storage: the study's directory.
+        folder: the table's, in the storage.
+        schema: the table's; files of other versions may lack columns, or have more.
+    """
+
+    def __init__(self, storage: Storage, folder: str, schema: pa.Schema) -> None:
+        self.storage, self.folder, self.schema = storage, folder, schema
+        self._known: dict[str, Held] = {}
+        self._places: dict[str, str] | None = None
+
+    def layout(self, damaged: list[str] | None = None) -> Layout:
+        """Return which files count.
+
+        Args:
+            damaged: collects a line for every merged file that cannot be read.
+
+        Raises:
+            DamagedError: a merged file cannot be read, and `damaged` is None; names it.
+        """
+        paths, merged, seen = self.storage.list(self.folder), dict[str, Held](), set[str]()
+        for path in reversed([path for path in paths if is_merged(path)]):
+            try:
+                held = self._held(path)
+            except (DamagedError, StorageError) as error:
+                if _is_gone(error):
+                    return self.layout(damaged)
+                if damaged is None:
+                    raise
+                damaged.append(str(error))
+                continue
+            if seen.isdisjoint(held):
+                merged[path] = held
+            seen |= held.keys()
+        own = [path for path in paths if not is_merged(path) and part_of(path) not in seen]
+        replaced = set(paths).difference(merged, own)
+        return Layout(merged, own, sorted(replaced))
+
+    def parts(self) -> set[str]:
+        """Return the names of all parts.
+
+        Raises:
+            DamagedError: a merged file cannot be read; names it.
+        """
+        layout = self.layout()
+        return {part_of(path) for path in layout.own}.union(*layout.merged.values())
+
+    def read(
+        self,
+        damaged: list[str],
+        columns: Sequence[str] | None = None,
+        parts: Collection[str] | None = None,
+    ) -> pa.Table:
+        """Return the table, parts in the order of their files' names.
+
+        Args:
+            damaged: collects a line for every file that cannot be read.
+            columns: those to read; default: all.
+            parts: those to read; default: all.
+        """
+        lines: list[str] = []
+        schema = self.schema if columns is None else pa.schema(map(self.schema.field, columns))
+        tables, rows = [schema.empty_table()], list[tuple[str, int]]()
+        layout = self.layout(lines)
+        for path in (*layout.merged, *layout.own):
+            if parts is not None and not _has(layout, path, parts):
+                continue
+            try:
+                table = self.table(path, columns)
+            except (DamagedError, StorageError) as error:
+                if _is_gone(error):
+                    return self.read(damaged, columns, parts)
+                lines.append(str(error))
+                continue
+            table, held = _only(table, rows_of(path, table), parts)
+            tables.append(table)
+            rows += held.items()
+        damaged += lines
+        return _ordered(pa.concat_tables(tables, promote_options="default"), rows)
+
+    def table(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a file; columns that it lacks are left out.
+
+        Raises:
+            DamagedError: the file is no Parquet, or its columns have other types; names it.
+            StorageError: the file cannot be read.
+        """
+        data = pa.BufferReader(self.storage.read_bytes(path))
+        with self._named_damage(path):
+            table = pq.ParquetFile(data).read(columns)
+            pa.unify_schemas([self.schema, table.schema])
+            return table
+
+    def write(self, part: str, rows: pa.Table) -> None:
+        """Write or replace a part, where it is.
+
+        Raises:
+            DamagedError: a merged file cannot be read; names it.
+            StorageError: the file cannot be written.
+        """
+        if self._places is None:
+            merged = self.layout().merged
+            self._places = {name: path for path, held in merged.items() for name in held}
+        path = self._places.get(part)
+        if path is None:
+            self._save(f"{self.folder}/{part}{SUFFIX}", rows, {})
+            return
+        before = self.table(path)
+        held = rows_of(path, before)
+        ends = dict(zip(held, accumulate(held.values()), strict=True))
+        rest = before.slice(0, ends[part] - held[part]), rows, before.slice(ends[part])
+        table = pa.concat_tables(rest, promote_options="default")
+        self._save(path, table, {**held, part: len(rows)})
+
+    def merge(self, paths: Sequence[str]) -> None:
+        """Merge files into a new one, which takes their place, and delete them."""
+        tables = [self.table(path) for path in paths]
+        pairs = zip(paths, tables, strict=True)
+        rows = [item for path, table in pairs for item in rows_of(path, table).items()]
+        table = _ordered(pa.concat_tables(tables, promote_options="default"), rows)
+        merged = [path for path in self.storage.list(self.folder) if is_merged(path)]
+        number = 1 + max((int(part_of(path).removeprefix(MERGED)) for path in merged), default=-1)
+        held = dict(sorted(rows, key=lambda row: row[0] + SUFFIX))
+        self._save(f"{self.folder}/{MERGED}{number:06d}{SUFFIX}", table, held)
+        for path in paths:
+            self.storage.delete(path)
+
+    def _save(self, path: str, rows: pa.Table, held: Held) -> None:
+        about = {"paretoray.schema_version": str(SCHEMA_VERSION)}
+        about |= {HELD: json.dumps(held)} if held else {}
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows.replace_schema_metadata(about), sink)
+        self.storage.write_bytes(path, sink.getvalue().to_pybytes())
+
+    def _held(self, path: str) -> Held:
+        if path not in self._known:
+            data = pa.BufferReader(self.storage.read_bytes(path))
+            with self._named_damage(path):
+                self._known[path] = json.loads(pq.read_schema(data).metadata[HELD.encode()])
+        return self._known[path]
+
+    @contextmanager
+    def _named_damage(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            line = f"{self.storage.name(path)}: damaged, delete it to have it made again"
+            raise DamagedError(f"{line} ({str(error).splitlines()[0]})") from error
+
+
+def is_merged(path: str) -> bool:
+    """Tell whether a file holds parts that were merged."""
+    return part_of(path).startswith(MERGED)
+
+
+def part_of(path: str) -> str:
+    """Return the part that a file is named after."""
+    return path.rsplit("/", 1)[-1].removesuffix(SUFFIX)
+
+
+def rows_of(path: str, table: pa.Table) -> Held:
+    """Return the parts that a file's table holds, and the number of rows of each."""
+    if not is_merged(path):
+        return {part_of(path): len(table)}
+    held: Held = json.loads(table.schema.metadata[HELD.encode()])
+    return held
+
+
+def _is_gone(error: Exception) -> bool:
+    """Tell whether a file was there a moment ago: it was merged meanwhile."""
+    return isinstance(error.__cause__, FileNotFoundError)
+
+
+def _has(layout: Layout, path: str, parts: Collection[str]) -> bool:
+    held = layout.merged.get(path)
+    return part_of(path) in parts if held is None else not held.keys().isdisjoint(parts)
+
+
+def _only(table: pa.Table, held: Held, parts: Collection[str] | None) -> tuple[pa.Table, Held]:
+    if parts is None:
+        return table, held
+    kept = np.repeat([name in parts for name in held], list(held.values()))
+    return table.filter(kept), {name: rows for name, rows in held.items() if name in parts}
+
+
+def _ordered(table: pa.Table, rows: Sequence[tuple[str, int]]) -> pa.Table:
+    """Return a table whose parts have these names and numbers of rows, by their files' names."""
+    names = [name + SUFFIX for name, _ in rows]
+    if all(one <= other for one, other in pairwise(names)):
+        return table
+    places = np.empty(len(names), np.int64)
+    places[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return table.take(np.argsort(np.repeat(places, [count for _, count in rows]), kind="stable"))
