@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import object_store
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Before anything imports Ray or MLflow: no token is written into the home folder, nothing is sent
@@ -48,6 +50,16 @@ def local_ray(short_tmp: Path) -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.ObjectStore]:
+    """An object store on this machine, and the environment that it needs."""
+    log = tmp_path_factory.mktemp("s3") / "requests.txt"
+    with pytest.MonkeyPatch.context() as patch, object_store.running(log) as store:
+        for name, value in object_store.CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield store
 
 
 @pytest.fixture(scope="session")

@@ -7,27 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyarrow import fs
 
-from tests import object_store
 from tests.object_store import ObjectStore
 from workers.storage import Storage, StorageError, joined, parent_and_name
 
 ROOTS = ["folder", "file://", "mock://", "s3://"]
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    log = tmp_path_factory.mktemp("s3") / "requests.txt"
-    with pytest.MonkeyPatch.context() as patch, object_store.running(log) as store:
-        for name, value in object_store.CREDENTIALS.items():
-            patch.setenv(name, value)
-        yield store
 
 
 @pytest.fixture(params=ROOTS)
@@ -146,6 +135,7 @@ def test_an_interrupted_put_is_whole(s3: ObjectStore, monkeypatch: pytest.Monkey
     assert Storage(storage.root).read_bytes("a.bin") == b"all of it"
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_one_line() -> None:
     storage = Storage(f"s3://bucket/runs{QUERY}")
     with pytest.raises(StorageError) as error:
