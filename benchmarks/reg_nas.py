@@ -2,8 +2,9 @@
 
 For a ready study, all from one supernet and for every seed: pairs by accuracy alone (R0) and by
 REG-NAS (R2 and CAS), with a bootstrap interval over test images; weights of flips beside accuracy;
-who proposes networks, at as many evaluations; and the same pairs trained by themselves, without
-and with focal distillation. Studies that are finished are not run again.
+who proposes networks, at as many evaluations; the same pairs trained by themselves, without and
+with focal distillation; and, on colour images, pairs of torchvision's families, by the same recipe
+and of the first seed alone. Studies that are finished are not run again.
 
     python benchmarks/reg_nas.py [--study reg_nas_fashion_mnist] [--parts pairs lambdas ...]
         [--lambdas 0.05 1 20] [--seeds 0 1 2] [--dir runs/reg_nas] [--set key=value ...]
@@ -13,24 +14,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import statistics
 import subprocess
 import sys
-from functools import cached_property
+from concurrent.futures import ProcessPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torchvision
 
 from orchestrator import load
+from orchestrator.config import load_config
 from orchestrator.families import relative_change
 from orchestrator.loading import Study
+from workers.datasets import truth
+from workers.evaluation import evaluate
 from workers.metrics import bootstrap_means, negative_flips, percentile_interval
+from workers.records import from_json
+from workers.training import Recipe, train
+from workers.trial import load_data
 
 REG_NAS = {"reward": "r2", "cas": True}
 WEIGHT_SHARING = {"reward": "r0", "cas": False}
-PARTS = ("pairs", "lambdas", "optimizers", "alone", "focal")
+PARTS = ("pairs", "lambdas", "optimizers", "alone", "focal", "torchvision")
+TORCHVISION = (("efficientnet_b0", "efficientnet_b1"), ("regnet_y_400mf", "regnet_y_800mf"))
 FOCAL = "{weight: 1.0, temperature: 100.0, focal: {alpha: 1.0, beta: 5.0}, network: %s}"
 
 
@@ -187,6 +199,35 @@ def show_focal(benchmark: Benchmark) -> None:
     )
 
 
+def show_torchvision(benchmark: Benchmark) -> None:
+    """Print Figure 1's families that others designed: two networks of each, by themselves."""
+    study = load_config(benchmark.study, benchmark.settings)
+    task = partial(torchvision_trained, study.as_dict(), benchmark.seeds[0])
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        for names in TORCHVISION:
+            (before, labels_N), (after, _) = pool.map(task, names)
+            shown = [f"{(classes_N == labels_N).mean():.2%}" for classes_N in (before, after)]
+            rate = negative_flips(before, after, labels_N).mean()
+            print(f"{', '.join(names)}: NFR {rate:.2%}, Top-1 {', '.join(shown)} on test")
+
+
+def torchvision_trained(
+    study: dict[str, Any], seed: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train a network of torchvision's as a study does, and return test predictions and labels."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    data = load_data(study, None)
+    network = getattr(torchvision.models, name)(num_classes=data.num_classes)
+    recipe = from_json(Recipe, study["training"])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for _ in train(network, data, recipe, seed=seed, device=device):
+        pass
+    tested = evaluate(network, data.test.to(device), data)
+    return tested.predictions_N.cpu().numpy(), truth(data.test).cpu().numpy()
+
+
 def main() -> None:
     """Run what is not finished, part by part, and print the figures of each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -198,7 +239,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     benchmark = Benchmark(arguments)
-    shows = (show_pairs, show_lambdas, show_optimizers, show_alone, show_focal)
+    shows = (show_pairs, show_lambdas, show_optimizers, show_alone, show_focal, show_torchvision)
     for part, show in zip(PARTS, shows, strict=True):
         if part in arguments.parts:
             show(benchmark)
