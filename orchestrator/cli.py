@@ -31,7 +31,7 @@ from orchestrator.config import (
     study_schema,
 )
 from orchestrator.export import export_candidate
-from orchestrator.loading import Study, load
+from orchestrator.loading import Study, load, shown
 from orchestrator.plan import checked, plan_lines
 from orchestrator.printing import AsJson, print_json, print_lines, print_rows
 from orchestrator.results import ResultsError
@@ -94,7 +94,7 @@ def run(
     where += f" --address {address}" if address else ""
     with _resumable(config, folder, where):
         _run(config, folder, executor, address)
-    _print_front([row for row in front_json(load(folder))["candidates"] if row["on_front"]])
+    _print_front([row for row in front_json(load(folder, shown))["candidates"] if row["on_front"]])
 
 
 @app.command()
@@ -117,8 +117,8 @@ def list_studies(
             "directory": study.directory,
             "study": study.name,
             "method": study.config["method"]["name"],
-            "candidates": len(study.records),
-            "finished": len(study.finished()),
+            "candidates": len(study.records) + sum(study.left_out.values()),
+            "finished": len(study.finished()) + study.left_out.get("finished", 0),
             "front": len(study.front()),
         }
         for study in found
@@ -140,7 +140,11 @@ def front(
     if as_json:
         print_json(found)
         return
-    _print_front(found["candidates"])
+    if found["left_out"]:
+        total = len(found["candidates"]) + found["left_out"]
+        print_lines([f"the front; {total:,} networks are finished"])
+    front_only = bool(found["left_out"])
+    _print_front([row for row in found["candidates"] if row["on_front"] or not front_only])
 
 
 @app.command()
@@ -270,7 +274,7 @@ def _noise_to(folder: str) -> Iterator[None]:
 
 
 def _loaded(directory: str) -> Study:
-    study = load(directory)
+    study = load(directory, shown)
     for line in study.damaged:
         sys.stderr.write(f"warning: {line}\n")
     return study
@@ -278,7 +282,7 @@ def _loaded(directory: str) -> Study:
 
 def _listed(path: Path) -> Study | None:
     try:
-        return load(str(path.parent))
+        return load(str(path.parent), shown)
     except ResultsError as error:
         sys.stderr.write(f"warning: {_one_line(error)}\n")
         return None

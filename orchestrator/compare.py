@@ -40,12 +40,14 @@ def front_json(study: Study) -> Json:
     """Return a study's finished candidates, cheapest first; `on_front` marks the Pareto front.
 
     Objectives are minimised; `error` is 1 - val_accuracy. Accuracies and rates are fractions.
+    `left_out` counts the finished candidates that are not among them.
     """
     return {
         "study": study.name,
         "method": study.config["method"]["name"],
         "directory": study.directory,
         "objectives": ["error", study.cost_name],
+        "left_out": study.left_out.get("finished", 0),
         "candidates": [_candidate(record) for record in study.finished()],
     }
 
@@ -58,7 +60,8 @@ def compare(studies: Sequence[Study]) -> Json:
         `studies`, each front's hypervolume there; `dominance`, for every ordered pair of studies
         which front points dominate which of the other's; `flips`, the negative flip rate on the
         validation split when the model of a row is replaced by that of a column, null where the
-        two have no predictions on the same samples.
+        two have no predictions on the same samples; of a study that is not loaded as a whole, the
+        models are its front.
 
     Raises:
         ValueError: the studies differ in data set or cost, or none has a front.
@@ -128,7 +131,7 @@ def _flips(studies: Sequence[Study]) -> Json:
     known: list[tuple[Classes, Classes | None]] = []
     for study in studies:
         labels, predicted = study.labels(), study.predicted()
-        for record in study.finished():
+        for record in study.front() if study.left_out else study.finished():
             if record["candidate"] in predicted:
                 models.append({"directory": study.directory, "candidate": record["candidate"]})
                 known.append((predicted[record["candidate"]], labels))

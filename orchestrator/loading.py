@@ -1,9 +1,13 @@
-"""A study's results in memory: `load("runs/digits").candidates()` is a pandas DataFrame."""
+"""A study's results in memory: `load("runs/digits").candidates()` is a pandas DataFrame.
+
+A search may leave a million candidates. Whoever shows a study loads those that are `shown`: which
+ones is decided on a few columns, and only their rows are made records.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -19,6 +24,11 @@ from workers.metrics import negative_flip_matrix
 from workers.storage import Storage
 
 Classes = npt.NDArray[np.int16]
+Choice = Callable[[pa.Table], npt.NDArray[np.bool_]]
+"""Marks candidates to load, of a table of the columns that are `SKIMMED`."""
+
+SKIMMED = ("candidate", "stage", "preset", "on_front")
+MOST_SHOWN = 2000  # of a stage, beside the front and the hand-made networks
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Study:
 
     `records` are the candidates, flat: columns and the method's own metrics side by side,
     `architecture` and `params` as mappings. `damaged` has a line for every file that could not be
-    read; the rest is there.
+    read; the rest is there. `left_out` counts by stage the candidates that were not chosen.
     """
 
     directory: str
@@ -35,6 +45,7 @@ class Study:
     records: Sequence[Record]
     tables: Mapping[str, pa.Table]
     damaged: Sequence[str]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -119,8 +130,13 @@ class Study:
         return pd.DataFrame(rates, index=names, columns=names)
 
 
-def load(directory: str) -> Study:
+def load(directory: str, choice: Choice | None = None) -> Study:
     """Read a study directory: a local path, or a URI that `pyarrow.fs` knows.
+
+    Args:
+        directory: where it is.
+        choice: `shown` or `finished`: which candidates to load, with their predictions; default:
+            all.
 
     Raises:
         ResultsError: there is no readable study here; names the file.
@@ -129,13 +145,44 @@ def load(directory: str) -> Study:
     damaged: list[str] = []
     results = Results(storage)
     config = stored_config(storage)
+    names, left_out = (None, {}) if choice is None else _chosen(results, choice)
     tables = {
-        "candidates": results.read("candidates", damaged),
+        "candidates": results.read("candidates", damaged, candidates=names),
         "history": results.read("history", damaged),
-        "predictions": results.read("predictions", damaged),
+        "predictions": results.read("predictions", damaged, candidates=names),
         "labels": results.read("labels", damaged),
     }
-    return Study(storage.root, config, records(tables["candidates"]), tables, tuple(damaged))
+    found = records(tables["candidates"])
+    return Study(storage.root, config, found, tables, tuple(damaged), left_out)
+
+
+def finished(skimmed: pa.Table) -> npt.NDArray[np.bool_]:
+    """Choose the finished candidates."""
+    return np.asarray(pc.equal(skimmed["stage"], "finished"), bool)
+
+
+def shown(skimmed: pa.Table) -> npt.NDArray[np.bool_]:
+    """Choose what a page or a table shows: the front, hand-made networks and a sample of others.
+
+    That is all of a stage's candidates, or `MOST_SHOWN` that are evenly spaced.
+    """
+    chosen = np.asarray(skimmed["on_front"].fill_null(False), bool)
+    chosen |= np.asarray(pc.is_valid(skimmed["preset"]), bool)
+    done = finished(skimmed)
+    for stage in (done, ~done):
+        others = np.flatnonzero(stage & ~chosen)
+        places = np.linspace(0, len(others) - 1, min(MOST_SHOWN, len(others)))
+        chosen[others[places.round().astype(int)]] = True
+    return chosen
+
+
+def _chosen(results: Results, choice: Choice) -> tuple[list[str], dict[str, int]]:
+    """Return the names of chosen candidates, and how many others each stage has."""
+    skimmed = results.read("candidates", [], columns=SKIMMED)
+    chosen = choice(skimmed)
+    stages = skimmed["stage"].filter(~chosen).value_counts().to_pylist()
+    names = skimmed["candidate"].filter(chosen).to_pylist()
+    return names, {row["values"]: row["counts"] for row in stages}
 
 
 def stored_config(storage: Storage) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from cost_models import COST_MODELS
 from cost_models.latency_table import LatencyTable
 from cost_models.onnx_export import checked_onnx
 from orchestrator.config import InputError, Proxy, StudyConfig
+from orchestrator.loading import finished as is_finished
 from orchestrator.loading import load
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.report import graphs
@@ -179,7 +180,7 @@ def front(results: Results) -> None:
 
     What an earlier report said of another front is forgotten.
     """
-    records = [record for record in results.candidates() if record["stage"] == "finished"]
+    records = load(results.storage.root, is_finished).records
     found = [record for record in records if record["preset"] is None]
     mask = pareto_front(objectives(found))
     names = {record["candidate"] for record, chosen in zip(found, mask, strict=True) if chosen}
@@ -197,7 +198,7 @@ def flips(results: Results, config: StudyConfig) -> None:
     Raises:
         InputError: the configured reference has no predictions on this data set.
     """
-    study = load(results.storage.root)
+    study = load(results.storage.root, is_finished)
     predicted, labels = study.predicted("val"), study.labels("val")
     if config.reference is not None:
         reference, classes = config.reference, reference_predictions(config)
@@ -242,8 +243,8 @@ def predict_front(
     """Predict the test split with the networks of the front (or with all, `report.test_all`)."""
     chosen = [
         record
-        for record in results.candidates()
-        if record["on_front"] or (config.report.test_all and record["stage"] == "finished")
+        for record in load(results.storage.root, is_finished).records
+        if record["on_front"] or config.report.test_all
     ]
     items = [(r["architecture"], _weights(results.storage, r["candidate"])) for r in chosen]
     prepare = partial(_prepared, config.as_dict())
@@ -262,7 +263,7 @@ def measured_latency(results: Results, config: StudyConfig, executor: Executor) 
     A target that is not the latency table's device measures nothing that could be compared.
     """
     latency = config.latency
-    records = [record for record in results.candidates() if record["stage"] == "finished"]
+    records = load(results.storage.root, is_finished).records
     architectures = [record["architecture"] for record in records]
     sizes = LATENCY_COLUMNS if METHODS[config.method["name"]].fuse is not None else (1,)
     for size in sizes:
@@ -282,7 +283,7 @@ def products(results: Results, space: SearchSpace, method: Method) -> None:
     """Write the files that hold a trial's finished networks together, if the method makes any."""
     if method.deliver is None:
         return
-    study = load(results.storage.root)
+    study = load(results.storage.root, is_finished)
     predicted, labels = study.predicted("val"), study.labels("val")
     assert labels is not None
     trials: dict[str, list[Finished]] = {}
@@ -299,7 +300,7 @@ def products(results: Results, space: SearchSpace, method: Method) -> None:
 
 def drawings(storage: Storage) -> None:
     """Draw the front's and the hand-made networks, where architectures are graphs."""
-    for name, svg in graphs(load(storage.root)).items():
+    for name, svg in graphs(load(storage.root, is_finished)).items():
         storage.write_bytes(f"models/{name}/architecture.svg", svg.encode())
 
 

@@ -165,7 +165,8 @@ def latency_errors(study: Study) -> Mapping[str, float] | None:
 def tiles(study: Study) -> list[tuple[str, str]]:
     """Return (figure, what it is) for the head of the page."""
     front, found = study.front(), [r for r in study.records if r["preset"] is None]
-    shown = [(str(len(found)), "networks searched"), (str(len(front)), "on the front")]
+    searched = len(found) + sum(study.left_out.values())
+    shown = [(str(searched), "networks searched"), (str(len(front)), "on the front")]
     if front:
         best = max(front, key=lambda record: float(record["val_accuracy"]))
         shown.append((f"{best['val_accuracy']:.2%}", "best validation accuracy"))

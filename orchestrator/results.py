@@ -35,7 +35,7 @@ JSON_COLUMNS = ("architecture", "params", "metrics", "versions")
 _REQUIRED = ("study", "method", "candidate", "stage", "digest", "architecture")
 _CLASSES = pa.list_(pa.int16())  # -1: no prediction
 
-SCHEMAS: Mapping[str, pa.Schema] = {
+SCHEMAS: Mapping[TableName, pa.Schema] = {
     "candidates": pa.schema(
         {
             "study": pa.string(),
@@ -110,7 +110,7 @@ class Results:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.files: Mapping[str, TableFiles] = {
+        self.files: Mapping[TableName, TableFiles] = {
             table: TableFiles(storage, f"results/{table}", schema)
             for table, schema in SCHEMAS.items()
         }
@@ -170,16 +170,19 @@ class Results:
         row = {"dataset": dataset, "split": split, "classes": np.asarray(classes, dtype=np.int16)}
         self._write("labels", f"{dataset}-{split}", [row])
 
-    def candidates(self, damaged: list[str] | None = None) -> list[Record]:
+    def candidates(
+        self, damaged: list[str] | None = None, names: Collection[str] | None = None
+    ) -> list[Record]:
         """Return the candidates as `write_candidate` takes them; null metrics are left out.
 
         Args:
             damaged: as for `read`.
+            names: those to return; default: all.
 
         Raises:
             ResultsError: as for `read`.
         """
-        return records(self.read("candidates", damaged))
+        return records(self.read("candidates", damaged, candidates=names))
 
     def read(
         self,
@@ -187,7 +190,7 @@ class Results:
         damaged: list[str] | None = None,
         *,
         columns: Sequence[str] | None = None,
-        parts: Collection[str] | None = None,
+        candidates: Collection[str] | None = None,
     ) -> pa.Table:
         """Return a table, parts in the order of their names.
 
@@ -195,13 +198,13 @@ class Results:
             table: its name.
             damaged: collects a line for every file that cannot be read, instead of raising.
             columns: those to read; default: all.
-            parts: those to read; default: all.
+            candidates: those whose rows to read, of tables that name them; default: all.
 
         Raises:
             ResultsError: a file cannot be read; names the first one.
         """
         lines: list[str] = []
-        found = self.files[table].read(lines, columns, parts)
+        found = self.files[table].read(lines, columns, candidates)
         if damaged is None and lines:
             raise ResultsError(lines[0])
         if damaged is not None:
@@ -213,12 +216,8 @@ class Results:
         return self.files[table].parts()
 
     def _write(self, table: TableName, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.files[table].write(part_name(part), pa.Table.from_pylist(rows, SCHEMAS[table]))
-
-
-def part_name(part: str) -> str:
-    """Return a part's name for its file: a data set's may hold anything."""
-    return re.sub(r"[^\w.+=-]", "_", part)
+        name = re.sub(r"[^\w.+=-]", "_", part)  # a data set's name may hold anything
+        self.files[table].write(name, pa.Table.from_pylist(rows, SCHEMAS[table]))
 
 
 def records(candidates: pa.Table) -> list[Record]:

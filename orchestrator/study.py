@@ -16,14 +16,14 @@ from typing import Any
 from orchestrator import publish, sweep, tracking
 from orchestrator.compaction import drop_replaced
 from orchestrator.config import StudyConfig
-from orchestrator.directory import adopt, claimed, next_attempt
+from orchestrator.directory import adopt, check_shared, claimed, next_attempt
 from orchestrator.fusing import fusions, is_fused, is_whole
 from orchestrator.latencies import block_latencies
-from orchestrator.loading import load
+from orchestrator.loading import load, shown
 from orchestrator.measuring import measurable_blocks
 from orchestrator.pareto import objectives, pareto_front
 from orchestrator.report import render
-from orchestrator.results import Record, Results, ResultsError
+from orchestrator.results import SCHEMAS, Record, Results
 from orchestrator.under_way import (
     REPORT,
     SUPERNET,
@@ -58,12 +58,14 @@ def run_study(
     """Run a study, or resume it, in its directory.
 
     Raises:
-        InputError: the directory holds another study, or another driver holds the directory.
+        InputError: the directory holds another study, another driver holds it, or some nodes do not
+            see it.
         RunError: a stage failed; what was finished before stands.
         StorageError: a file cannot be written.
     """
     storage = Storage(directory)
     with claimed(storage, view.note):
+        check_shared(storage, executor.blind_nodes)
         storage.sweep()
         adopt(config, storage)
         space = build_space(config.as_dict())
@@ -147,7 +149,7 @@ def _search(run: Run, until_end: ExitStack) -> None:
         if pending:
             start_predictor(run, until_end)
         failures |= run_trials(run, pending, end, left_s)
-    if not run.results.candidates():
+    if not run.results.parts("candidates"):
         reasons = "; ".join(sorted(set(failures.values()))) or "the time budget was too short"
         raise RunError(f"search: no trial ended with a candidate: {reasons}")
 
@@ -177,9 +179,8 @@ def finish(run: Run) -> None:
         publish.baseline(run.results, run.config, run.space, run.table, preset)
     chosen = set() if run.config.finish == "none" else _selected(run.storage)
     groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in run.results.candidates():
-        if record["candidate"] in chosen or record["preset"] is not None:
-            groups.setdefault(_start_of(run, record), []).append(record)
+    for record in run.results.candidates(names=chosen.union(run.config.baselines)):
+        groups.setdefault(_start_of(run, record), []).append(record)
     pending = {
         same[0]["candidate"]: same
         for same in groups.values()
@@ -198,15 +199,16 @@ def finish(run: Run) -> None:
             publish.finished(run.results, run.config, run.space, record, trial, outcome)
 
     failures = run_trials(run, trials, end)
-    done = {r["candidate"] for r in run.results.candidates() if r["stage"] == "finished"}
-    if chosen and not done & chosen:
+    ends = {record["stage"] for record in run.results.candidates(names=chosen)}
+    if chosen and "finished" not in ends:
         reasons = "; ".join(sorted(set(failures.values())))
         raise RunError(f"finish: no chosen network was finished: {reasons}")
 
 
 def fuse(run: Run) -> None:
     """Train chosen candidates together, where the method does that: one trial for each group."""
-    groups = fusions(run.method, run.results.candidates(), _selected(run.storage))
+    chosen = _selected(run.storage)
+    groups = fusions(run.method, run.results.candidates(names=chosen), chosen)
     pending = [group for group in groups if not is_fused(run.results, group)]
     if not pending:
         return
@@ -226,9 +228,8 @@ def report(run: Run) -> None:
     if not run.storage.exists(REPORT):
         run.view.stage("report")
         shared = shared_values(run, start=False)
-        damaged = load(run.storage.root).damaged
-        if damaged:
-            raise ResultsError(damaged[0])
+        for table in SCHEMAS:
+            run.results.read(table)
         publish.tidy(run.storage)
         publish.front(run.results)
         publish.flips(run.results, run.config)
@@ -236,10 +237,10 @@ def report(run: Run) -> None:
         publish.measured_latency(run.results, run.config, run.executor)
         publish.products(run.results, run.space, run.method)
         publish.drawings(run.storage)
-        run.storage.write_bytes(REPORT, render(load(run.storage.root)).encode())
+        run.storage.write_bytes(REPORT, render(load(run.storage.root, shown)).encode())
     run.view.note(f"report: {run.storage.name(REPORT)}")
     # Always: a tracking server that was away catches up when the study is run again.
-    warning = tracking.sync(load(run.storage.root))
+    warning = tracking.sync(load(run.storage.root, shown))
     if warning:
         run.view.note(warning)
 

@@ -20,6 +20,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workers.storage import DamagedError, Storage, StorageError
@@ -98,30 +99,28 @@ class TableFiles:
         self,
         damaged: list[str],
         columns: Sequence[str] | None = None,
-        parts: Collection[str] | None = None,
+        candidates: Collection[str] | None = None,
     ) -> pa.Table:
         """Return the table, parts in the order of their files' names.
 
         Args:
             damaged: collects a line for every file that cannot be read.
             columns: those to read; default: all.
-            parts: those to read; default: all.
+            candidates: those whose rows to read; default: all.
         """
         lines: list[str] = []
         schema = self.schema if columns is None else pa.schema(map(self.schema.field, columns))
         tables, rows = [schema.empty_table()], list[tuple[str, int]]()
         layout = self.layout(lines)
+        wanted = None if candidates is None else pa.array(list(candidates), pa.string())
         for path in (*layout.merged, *layout.own):
-            if parts is not None and not _has(layout, path, parts):
-                continue
             try:
-                table = self.table(path, columns)
+                table, held = self._rows(path, columns, wanted)
             except (DamagedError, StorageError) as error:
                 if _is_gone(error):
-                    return self.read(damaged, columns, parts)
+                    return self.read(damaged, columns, candidates)
                 lines.append(str(error))
                 continue
-            table, held = _only(table, rows_of(path, table), parts)
             tables.append(table)
             rows += held.items()
         damaged += lines
@@ -181,6 +180,21 @@ class TableFiles:
         pq.write_table(rows.replace_schema_metadata(about), sink)
         self.storage.write_bytes(path, sink.getvalue().to_pybytes())
 
+    def _rows(
+        self, path: str, columns: Sequence[str] | None, wanted: pa.Array | None
+    ) -> tuple[pa.Table, Held]:
+        """Return the rows of a file, of wanted candidates if told, and how many each part has."""
+        if wanted is None:
+            table = self.table(path, columns)
+            return table, rows_of(path, table)
+        names = self.table(path, ["candidate"])
+        mask = np.asarray(pc.is_in(names["candidate"], wanted), bool)
+        held = rows_of(path, names)
+        part = np.repeat(np.arange(len(held)), list(held.values()))
+        counts = np.bincount(part[mask], minlength=len(held)).tolist()
+        rows = self.table(path, columns).filter(mask) if mask.any() else names.slice(0, 0)
+        return rows, dict(zip(held, counts, strict=True))
+
     def _held(self, path: str) -> Held:
         if path not in self._known:
             data = pa.BufferReader(self.storage.read_bytes(path))
@@ -218,18 +232,6 @@ def rows_of(path: str, table: pa.Table) -> Held:
 def _is_gone(error: Exception) -> bool:
     """Tell whether a file was there a moment ago: it was merged meanwhile."""
     return isinstance(error.__cause__, FileNotFoundError)
-
-
-def _has(layout: Layout, path: str, parts: Collection[str]) -> bool:
-    held = layout.merged.get(path)
-    return part_of(path) in parts if held is None else not held.keys().isdisjoint(parts)
-
-
-def _only(table: pa.Table, held: Held, parts: Collection[str] | None) -> tuple[pa.Table, Held]:
-    if parts is None:
-        return table, held
-    kept = np.repeat([name in parts for name in held], list(held.values()))
-    return table.filter(kept), {name: rows for name, rows in held.items() if name in parts}
 
 
 def _ordered(table: pa.Table, rows: Sequence[tuple[str, int]]) -> pa.Table:

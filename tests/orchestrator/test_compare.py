@@ -69,6 +69,21 @@ def test_flips_relate_models_of_different_studies(studies: tuple[Study, Study]) 
             assert flips["nfr"][j][i] - flips["nfr"][i][j] == pytest.approx(new - old)
 
 
+def test_of_a_sample_the_front_counts_and_what_is_left_out_is_told(
+    studies: tuple[Study, Study],
+) -> None:
+    low, high = studies
+    front = [record for record in low.records if record["on_front"]]
+    part = dataclasses.replace(low, records=front, left_out={"finished": 7, "searched": 9})
+    assert front_json(part)["left_out"] == 7
+    assert front_json(low)["left_out"] == 0
+    whole, sampled = compare([low, high]), compare([part, high])
+    assert sampled["studies"] == whole["studies"]
+    assert sampled["dominance"] == whole["dominance"]
+    models = [m["candidate"] for m in sampled["flips"]["models"] if m["directory"] == low.directory]
+    assert models == [record["candidate"] for record in low.front()]
+
+
 def test_no_flips_without_common_samples(studies: tuple[Study, Study], tmp_path: Path) -> None:
     low, high = studies
     tables = {**high.tables, "labels": high.tables["labels"].slice(0, 0)}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import Study, load
+from orchestrator import Study, load, loading
+from orchestrator.compaction import compact
+from orchestrator.loading import finished, shown
 from orchestrator.results import ResultsError
 from tests.orchestrator.fabricated import ALPHAS, fabricate
 
@@ -68,6 +72,45 @@ def test_a_study_that_has_just_begun_loads(tmp_path: Path) -> None:
     assert "val_accuracy" in study.candidates().columns
     assert study.front() == []
     assert study.nfr_matrix().empty
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_of_many_candidates_the_front_and_a_sample_are_loaded(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compacted: bool
+) -> None:
+    whole = load(str(directory))
+    copy = shutil.copytree(directory, tmp_path / "study")
+    if compacted:
+        compact(str(copy))
+    monkeypatch.setattr(loading, "MOST_SHOWN", 1)
+    study = load(str(copy), shown)
+    assert study.front() == whole.front()
+    known = [record for record in whole.records if record in study.records]
+    assert study.records == known  # the same rows in the same order
+    others = [r for r in known if not r["on_front"] and r["preset"] is None]
+    assert [r["stage"] for r in others].count("searched") == 1
+    assert [r["stage"] for r in others].count("finished") == 1
+    searched = 3 * len(ALPHAS)
+    done = len(whole.finished()) - len(study.finished())
+    assert study.left_out == {"searched": searched - 1, "finished": done}
+    assert set(study.predicted()) == {r["candidate"] for r in study.finished()}
+
+
+def test_few_candidates_are_shown_as_a_whole(directory: Path, study: Study) -> None:
+    assert load(str(directory), shown).records == study.records
+    assert load(str(directory), shown).left_out == {}
+    assert load(str(directory), finished).records == [
+        record for record in study.records if record["stage"] == "finished"
+    ]
+
+
+def test_files_of_many_rows_that_somebody_wrote_are_read(tmp_path: Path, study: Study) -> None:
+    (tmp_path / "study.yaml").write_text("study: theirs\n")
+    folder = tmp_path / "results" / "candidates"
+    folder.mkdir(parents=True)
+    pq.write_table(study.tables["candidates"], folder / "all.parquet")
+    assert load(str(tmp_path), shown).records == study.records
+    assert compact(str(tmp_path))[0].after == 1
 
 
 def test_damage_is_told_and_the_rest_is_there(tmp_path: Path) -> None:

@@ -121,6 +121,15 @@ def test_sections_need_their_columns(study: Study) -> None:
     ]
 
 
+def test_a_page_of_a_sample_says_so(study: Study, page: str) -> None:
+    sample = dataclasses.replace(study, left_out={"searched": 999_000, "finished": 1234})
+    shown = render(sample)
+    assert headings(shown) == ["A sample", *HEADINGS]
+    assert "1,000,234 more are in the results" in shown
+    assert {what: value for value, what in tiles(sample)}["networks searched"] == "1000262"
+    assert "A sample" not in headings(page)
+
+
 def test_damaged_files_are_shown(study: Study) -> None:
     page = render(dataclasses.replace(study, damaged=["results/candidates/c1.parquet: damaged"]))
     assert "results/candidates/c1.parquet: damaged" in page
