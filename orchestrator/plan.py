@@ -21,6 +21,7 @@ from workers.datasets.splits import draw_classes
 from workers.distillation import check_teacher
 from workers.inputs import check_augmentation, check_output
 from workers.methods import METHODS
+from workers.protocol import Method
 from workers.storage import Storage, joined
 from workers.trial import build_space, fitted_space
 
@@ -135,6 +136,20 @@ def _check_method(config: StudyConfig, space: SearchSpace) -> None:
     if method.check is not None:
         with _named(""):
             method.check(space, config.component("method"), points, config.cost)
+    if config.resources.sharding == "fsdp":
+        _check_parts(method, config.resources.trial_workers)
+
+
+def _check_parts(method: Method, trial_workers: int) -> None:
+    """Refuse to hold networks in parts that the method can only train as a whole."""
+    for stage, why in method.not_in_parts.items():
+        if stage == "pretrain":
+            raise InputError(f"resources.sharding: fsdp; {method.name} allows ddp, since {why}")
+        if trial_workers > 1:
+            raise InputError(
+                f"resources.trial_workers: {trial_workers}; with sharding fsdp, {method.name}"
+                f" allows 1, since {why}"
+            )
 
 
 def _check_baselines(config: StudyConfig, space: SearchSpace) -> None:

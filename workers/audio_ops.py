@@ -1,7 +1,7 @@
 """Clips of speech in batches: shifted, mixed with noise, and turned into features.
 
 Shapes: B clips of a batch, T = CLIP_SAMPLES of a clip, M clips of noise, F frames of K = 10
-coefficients. Draws come from a CPU generator, so those of a run are the same on every device.
+coefficients. Draws are made on the CPU, so those of a run are the same on every device.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from functools import lru_cache
 import torch
 import torchaudio
 from torch.nn import functional
+
+from workers.draws import Draws
 
 SAMPLE_RATE = 16_000
 CLIP_MS = 1000
@@ -65,11 +67,11 @@ def _transform(stride_ms: int, device: torch.device) -> torch.nn.Module:
     return transform.to(device)
 
 
-def shifted(clips_BT: torch.Tensor, shift_ms: float, generator: torch.Generator) -> torch.Tensor:
+def shifted(clips_BT: torch.Tensor, shift_ms: float, draws: Draws) -> torch.Tensor:
     """Return the clips moved in time, each by up to `shift_ms` either way; zeros move in."""
     limit = round(SAMPLE_RATE * shift_ms / 1000)
     batch, length = clips_BT.shape
-    start_B = torch.randint(0, 2 * limit + 1, (batch,), generator=generator)
+    start_B = draws.integers(0, 2 * limit + 1)
     padded_BT = functional.pad(clips_BT, (limit, limit))
     place_B = torch.arange(batch, device=clips_BT.device)
     return padded_BT.unfold(1, length, 1)[place_B, start_B.to(clips_BT.device)]
@@ -78,7 +80,7 @@ def shifted(clips_BT: torch.Tensor, shift_ms: float, generator: torch.Generator)
 def with_noise(
     clips_BT: torch.Tensor,
     noise_MT: torch.Tensor,
-    generator: torch.Generator,
+    draws: Draws,
     *,
     share: float,
     volume: float,
@@ -88,14 +90,13 @@ def with_noise(
     Args:
         clips_BT: int16.
         noise_MT: int16; each clip gets one of these, drawn anew.
-        generator: on the CPU; all draws come from it.
+        draws: all random numbers come from it.
         share: the probability that a clip gets any.
         volume: the most that the noise is multiplied by; drawn evenly from 0 on.
     """
-    batch = len(clips_BT)
-    index_B = torch.randint(len(noise_MT), (batch,), generator=generator)
-    chosen_B = torch.rand(batch, generator=generator) < share
-    volume_B = volume * torch.rand(batch, generator=generator) * chosen_B
+    index_B = draws.integers(0, len(noise_MT))
+    chosen_B = draws.uniform() < share
+    volume_B = volume * draws.uniform() * chosen_B
     noise_BT = noise_MT[index_B.to(noise_MT.device)].to(clips_BT.device)
     mixed_BT = clips_BT + noise_BT * volume_B.to(clips_BT.device)[:, None]
     return mixed_BT.round_().clamp_(-FULL_SCALE, FULL_SCALE - 1).to(torch.int16)

@@ -2,8 +2,8 @@
 
 What is done to clips of speech is in audio_ops.
 
-Small random numbers come from a CPU generator, so the draws of a run are the same on every device
-and cost a GPU no wait. Images that drew the same operation are transformed together.
+Small random numbers are drawn on the CPU, so those of a run are the same on every device and cost a
+GPU no wait. Images that drew the same operation are transformed together.
 
 Shapes: B images of a batch, C channels, H x W pixels, K 2x3 matrices. Amounts are one an image.
 """
@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
+from workers.draws import Draws
 from workers.image_ops import OPERATIONS, sampled
 
 NAMES = tuple(OPERATIONS)
@@ -79,7 +80,7 @@ class Augmentation:
 def augmented(
     images_BCHW: torch.Tensor,
     augmentation: Augmentation,
-    generator: torch.Generator,
+    draws: Draws,
     *,
     mean: Sequence[float],
     std: Sequence[float],
@@ -89,29 +90,25 @@ def augmented(
     Args:
         images_BCHW: uint8, on any device.
         augmentation: what is done.
-        generator: on the CPU; all draws come from it.
+        draws: all random numbers come from it.
         mean: per channel, of values in [0, 1].
         std: per channel, of values in [0, 1].
     """
-    x_BCHW = normalise(transform(images_BCHW, augmentation, generator), mean, std)
-    return erase(x_BCHW, augmentation.erase, generator) if augmentation.erase else x_BCHW
+    x_BCHW = normalise(transform(images_BCHW, augmentation, draws), mean, std)
+    return erase(x_BCHW, augmentation.erase, draws) if augmentation.erase else x_BCHW
 
 
-def transform(
-    images_BCHW: torch.Tensor, augmentation: Augmentation, generator: torch.Generator
-) -> torch.Tensor:
+def transform(images_BCHW: torch.Tensor, augmentation: Augmentation, draws: Draws) -> torch.Tensor:
     """Return the images (uint8) after all of the augmentation but the erasing."""
     if augmentation.min_crop_area < 1:
-        images_BCHW = crop_and_resize(images_BCHW, augmentation.min_crop_area, generator)
+        images_BCHW = crop_and_resize(images_BCHW, augmentation.min_crop_area, draws)
     if augmentation.pad or augmentation.flip:
-        images_BCHW = shift_and_flip(
-            images_BCHW, augmentation.pad, generator, flip=augmentation.flip
-        )
+        images_BCHW = shift_and_flip(images_BCHW, augmentation.pad, draws, flip=augmentation.flip)
     if augmentation.policy == "rand_augment":
-        return _rand_augment(images_BCHW, augmentation, generator)
+        return _rand_augment(images_BCHW, augmentation, draws)
     if augmentation.policy != "none":
         name = augmentation.policy.removeprefix("auto_augment_")
-        return _auto_augment(images_BCHW, AutoAugmentPolicy(name), generator)
+        return _auto_augment(images_BCHW, AutoAugmentPolicy(name), draws)
     return images_BCHW
 
 
@@ -128,16 +125,16 @@ def normalise(
 
 
 def shift_and_flip(
-    images_BCHW: torch.Tensor, pad: int, generator: torch.Generator, *, flip: bool
+    images_BCHW: torch.Tensor, pad: int, draws: Draws, *, flip: bool
 ) -> torch.Tensor:
     """Return random crops of the images padded with black, mirrored at random if `flip`."""
     batch, _, height, width = images_BCHW.shape
     device = images_BCHW.device
-    offset_2B = torch.randint(0, 2 * pad + 1, (2, batch), generator=generator)
+    offset_2B = draws.integers(0, 2 * pad + 1, 2)
     rows_BH = offset_2B[0, :, None] + torch.arange(height)
     cols_BW = offset_2B[1, :, None] + torch.arange(width)
     if flip:
-        mirrored_B = torch.rand(batch, generator=generator) < 0.5
+        mirrored_B = draws.uniform() < 0.5
         cols_BW = torch.where(mirrored_B[:, None], cols_BW.flip(1), cols_BW)
     padded_BCHW = functional.pad(images_BCHW, (pad, pad, pad, pad))
     return padded_BCHW[
@@ -149,21 +146,19 @@ def shift_and_flip(
 
 
 def flip_together(
-    images_BCHW: torch.Tensor, maps_BHW: torch.Tensor, generator: torch.Generator
+    images_BCHW: torch.Tensor, maps_BHW: torch.Tensor, draws: Draws
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images and their maps of labels, mirrored left and right half of the time."""
-    mirrored_B = torch.rand(len(images_BCHW), generator=generator) < 0.5
+    mirrored_B = draws.uniform() < 0.5
     mirrored_B11 = mirrored_B.to(images_BCHW.device)[:, None, None]
     images_BCHW = torch.where(mirrored_B11[:, None], images_BCHW.flip(-1), images_BCHW)
     return images_BCHW, torch.where(mirrored_B11, maps_BHW.flip(-1), maps_BHW)
 
 
-def crop_and_resize(
-    images_BCHW: torch.Tensor, min_area: float, generator: torch.Generator
-) -> torch.Tensor:
+def crop_and_resize(images_BCHW: torch.Tensor, min_area: float, draws: Draws) -> torch.Tensor:
     """Return random parts of the images, scaled to the images' size (bilinear)."""
     batch = len(images_BCHW)
-    area_B, ratio_B, x_B, y_B = torch.rand(4, batch, generator=generator)
+    area_B, ratio_B, x_B, y_B = draws.uniform(4)
     area_B = min_area + (1 - min_area) * area_B
     ratio_B = torch.exp((2 * ratio_B - 1) * math.log(4 / 3))
     width_B = torch.sqrt(area_B * ratio_B).clamp(max=1)
@@ -179,13 +174,13 @@ def crop_and_resize(
     return sampled(images_BCHW, grid_BHW2)
 
 
-def erase(x_BCHW: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
+def erase(x_BCHW: torch.Tensor, probability: float, draws: Draws) -> torch.Tensor:
     """Replace a rectangle of some normalised images by normal noise.
 
     It covers 2 to 33 % of the area, at an aspect of 0.3 to 3.3 (Zhong et al., 2020, section 4).
     """
-    batch, _, height, width = x_BCHW.shape
-    chosen_B, area_B, ratio_B, x_B, y_B = torch.rand(5, batch, generator=generator)
+    height, width = x_BCHW.shape[2:]
+    chosen_B, area_B, ratio_B, x_B, y_B = draws.uniform(5)
     area_B = (0.02 + (1 / 3 - 0.02) * area_B) * height * width
     ratio_B = torch.exp((2 * ratio_B - 1) * math.log(10 / 3))
     tall_B = torch.sqrt(area_B * ratio_B).round().clamp(1, height)
@@ -194,9 +189,7 @@ def erase(x_BCHW: torch.Tensor, probability: float, generator: torch.Generator) 
     cols_BW = _between(x_B, wide_B, width)
     chosen_B = chosen_B < probability
     mask_BHW = chosen_B[:, None, None] & rows_BH[:, :, None] & cols_BW[:, None, :]
-    noise_seed = int(torch.randint(2**62, (), generator=generator))
-    noise = torch.Generator(x_BCHW.device).manual_seed(noise_seed)
-    noise_BCHW = torch.empty_like(x_BCHW).normal_(generator=noise)
+    noise_BCHW = draws.normal_maps(x_BCHW)
     return torch.where(mask_BHW[:, None].to(x_BCHW.device), noise_BCHW, x_BCHW)
 
 
@@ -208,31 +201,29 @@ def _between(position_B: torch.Tensor, length_B: torch.Tensor, size: int) -> tor
 
 
 def _rand_augment(
-    images_BCHW: torch.Tensor, augmentation: Augmentation, generator: torch.Generator
+    images_BCHW: torch.Tensor, augmentation: Augmentation, draws: Draws
 ) -> torch.Tensor:
-    batch = len(images_BCHW)
     for _ in range(augmentation.num_ops):
-        op_B = torch.randint(len(NAMES), (batch,), generator=generator)
-        op_B[torch.rand(batch, generator=generator) < 0.5] = IDLE
-        level_B = torch.randn(batch, generator=generator) * augmentation.magnitude_std
+        op_B = draws.integers(0, len(NAMES))
+        op_B[draws.uniform() < 0.5] = IDLE
+        level_B = draws.normal() * augmentation.magnitude_std
         severity_B = (level_B + augmentation.magnitude).clamp(0, 10) / 10
-        images_BCHW = _applied(images_BCHW, op_B, severity_B, generator)
+        images_BCHW = _applied(images_BCHW, op_B, severity_B, draws)
     return images_BCHW
 
 
 def _auto_augment(
-    images_BCHW: torch.Tensor, policy: AutoAugmentPolicy, generator: torch.Generator
+    images_BCHW: torch.Tensor, policy: AutoAugmentPolicy, draws: Draws
 ) -> torch.Tensor:
     policies = AutoAugment(policy).policies  # 25 pairs of (operation, probability, bin of 10)
-    batch = len(images_BCHW)
-    drawn_B = torch.randint(len(policies), (batch,), generator=generator)
+    drawn_B = draws.integers(0, len(policies))
     for place in range(2):
         names, chances, bins = zip(*(pair[place] for pair in policies), strict=True)
         op_B = torch.tensor([NAMES.index(name) for name in names])[drawn_B]
         chance_B = torch.tensor(chances)[drawn_B]
-        op_B[torch.rand(batch, generator=generator) >= chance_B] = IDLE
+        op_B[draws.uniform() >= chance_B] = IDLE
         severity_B = torch.tensor([(step or 0) / 9 for step in bins])[drawn_B]
-        images_BCHW = _applied(images_BCHW, op_B, severity_B, generator)
+        images_BCHW = _applied(images_BCHW, op_B, severity_B, draws)
     return images_BCHW
 
 
@@ -240,10 +231,10 @@ def _applied(
     images_BCHW: torch.Tensor,
     op_B: torch.Tensor,
     severity_B: torch.Tensor,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> torch.Tensor:
     """Apply to every image its own operation, images of one operation together."""
-    sign_B = torch.randint(2, op_B.shape, generator=generator) * 2 - 1
+    sign_B = draws.integers(0, 2) * 2 - 1
     result_BCHW = images_BCHW.clone()
     for number, name in enumerate(NAMES):
         index = (op_B == number).nonzero()[:, 0]

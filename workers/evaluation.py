@@ -68,6 +68,11 @@ def evaluate(
     return Evaluation(loss.item() / count, correct.item() / count, predictions_N, iou)
 
 
+def lifted(logits_BK: torch.Tensor) -> torch.Tensor:
+    """Return logits in single precision or better, whatever precision computed them."""
+    return logits_BK.to(torch.promote_types(logits_BK.dtype, torch.float32))
+
+
 def counted(logits_BK: torch.Tensor, labels_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the logits and labels that count: all, or those of a map's labelled pixels, in a row.
 

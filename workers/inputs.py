@@ -15,6 +15,7 @@ from search_spaces.base import SearchSpace
 from workers.audio_ops import mfcc, shifted, with_noise
 from workers.augment import Augmentation, augmented, flip_together, normalise
 from workers.datasets import Data, Kind
+from workers.draws import Draws
 
 CLIP_FIELDS = ("shift_ms", "noise_share", "noise_volume")
 APPLICABLE: Mapping[Kind, tuple[str, ...]] = {
@@ -38,7 +39,7 @@ def training_batch(
     labels_B: torch.Tensor,
     data: Data,
     augmentation: Augmentation,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return augmented samples as networks see them, float32 (B, C, H, W), and their labels.
 
@@ -47,21 +48,21 @@ def training_batch(
         labels_B: classes (B,) or maps of them (B, H, W); maps turn with their images.
         data: says what the samples are, and their mean and standard deviation.
         augmentation: what is done.
-        generator: on the CPU; all draws come from it.
+        draws: all random numbers come from it.
 
     Raises:
         ValueError: the augmentation cannot be done to such samples.
     """
     if data.front_end is not None:
         check_augmentation(augmentation, "clips")
-        clips_BT = _augmented_clips(samples_B, data.front_end.noise_MT, augmentation, generator)
+        clips_BT = _augmented_clips(samples_B, data.front_end.noise_MT, augmentation, draws)
         return network_input(clips_BT, data), labels_B
     if labels_B.dim() > 1:
         check_augmentation(augmentation, "label_maps")
         if augmentation.flip:
-            samples_B, labels_B = flip_together(samples_B, labels_B, generator)
+            samples_B, labels_B = flip_together(samples_B, labels_B, draws)
         return network_input(samples_B, data), labels_B
-    x_BCHW = augmented(samples_B, augmentation, generator, mean=data.mean, std=data.std)
+    x_BCHW = augmented(samples_B, augmentation, draws, mean=data.mean, std=data.std)
     return x_BCHW, labels_B
 
 
@@ -99,11 +100,11 @@ def _augmented_clips(
     clips_BT: torch.Tensor,
     noise_MT: torch.Tensor,
     augmentation: Augmentation,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> torch.Tensor:
     if augmentation.shift_ms:
-        clips_BT = shifted(clips_BT, augmentation.shift_ms, generator)
+        clips_BT = shifted(clips_BT, augmentation.shift_ms, draws)
     if augmentation.noise_share:
         share, volume = augmentation.noise_share, augmentation.noise_volume
-        clips_BT = with_noise(clips_BT, noise_MT, generator, share=share, volume=volume)
+        clips_BT = with_noise(clips_BT, noise_MT, draws, share=share, volume=volume)
     return clips_BT

@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from cost_models.latency_table import LatencyTable
 from search_spaces.base import Architecture, SearchSpace
 from workers.datasets import Data
+from workers.ranks import whole
 
 State = dict[str, Any]
 """Tensors, numbers, strings, lists and dicts only: it loads with `weights_only=True`."""
@@ -48,7 +49,8 @@ class Problem:
     `data.train` and `data.val` may be a proxy (a share of classes or images). `seed` determines
     every random draw. `start` is what a search begins with, its method's `pretrain` state, or what
     finishing begins with, `{"weights": state dict}` of the candidate; None where there is nothing.
-    `predict` is there in searches of methods that have a `predictor`.
+    `predict` is there in searches of methods that have a `predictor`. `sharding` is how several
+    ranks hold a supernet in training (`workers.sharding`).
     """
 
     space: SearchSpace
@@ -59,6 +61,7 @@ class Problem:
     device: torch.device
     start: State | None = None
     predict: Predict | None = None
+    sharding: Literal["ddp", "fsdp"] = "ddp"
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ class Method:
     together, in a trial of its own, those chosen candidates that differ in no other params than
     `fused_over`. `predictor` makes, from a problem with its `start`, the evaluator that all
     trials of the search share; its settings are those of the method, whatever the sweep says.
+    `not_in_parts` says, for stages whose networks ranks cannot hold parts of, why.
     """
 
     name: str
@@ -165,6 +169,7 @@ class Method:
     fuse: Fuse | None = None
     fused_over: tuple[str, ...] = ()
     predictor: Callable[[Problem, Any], Predict] | None = None
+    not_in_parts: Mapping[str, str] = field(default_factory=dict)
 
 
 def seeded(*parts: int | str) -> random.Random:
@@ -173,9 +178,12 @@ def seeded(*parts: int | str) -> random.Random:
 
 
 def copied(value: Any) -> Any:
-    """Return a state dict's values as copies on the CPU, tensors contiguous."""
+    """Return a state dict's values as copies on the CPU, tensors contiguous.
+
+    Tensors that ranks hold parts of become whole; all ranks call this together then.
+    """
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        return whole(value.detach()).to("cpu", memory_format=torch.contiguous_format, copy=True)
     if isinstance(value, Mapping):
         return {key: copied(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

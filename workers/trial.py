@@ -31,7 +31,9 @@ from workers.evaluation import Evaluation, evaluate
 from workers.executors.work import Row
 from workers.methods import METHODS
 from workers.protocol import Candidate, Cost, Method, Predict, Problem, Progress, State
+from workers.ranks import agreed
 from workers.records import from_json
+from workers.sharding import synced_norms
 from workers.storage import DamagedError, Storage
 from workers.training import Recipe
 
@@ -83,26 +85,31 @@ def run(
     `outcome`, the file that holds the result.
     """
     started = time.perf_counter()
-    reset_process(trial.seed, trial.study["resources"]["cpus_per_worker"])
+    resources = trial.study["resources"]
+    reset_process(trial.seed, resources["cpus_per_worker"])
     storage = Storage(trial.root)
     saved = _latest_checkpoint(storage, trial)
     history: list[Row] = saved["history"] if saved else []
     elapsed = saved["seconds"] if saved else 0.0
     written_at, progress = started, None
-    for progress in _steps(trial, storage, shared, device, saved["state"] if saved else None):
-        # A stage that was saved at its very end yields that step once more.
-        history = [row for row in history if row["step"] < progress.step]
-        history.append({"step": progress.step, **progress.metrics})
-        seconds = elapsed + time.perf_counter() - started
-        due = trial.stage == "pretrain" or time.perf_counter() - written_at > CHECKPOINT_EVERY_S
-        if due and is_first_rank():
-            contents = {"state": progress.state(), "history": history, "seconds": seconds}
-            storage.write_bytes(trial.path("checkpoint"), to_bytes(contents))
-            written_at = time.perf_counter()
-        report({"trial": trial.id, "steps": progress.steps, **history[-1]})
+    with synced_norms(resources["sync_batch_norm"]):
+        for progress in _steps(trial, storage, shared, device, saved["state"] if saved else None):
+            # A stage that was saved at its very end yields that step once more.
+            history = [row for row in history if row["step"] < progress.step]
+            history.append({"step": progress.step, **progress.metrics})
+            seconds = elapsed + time.perf_counter() - started
+            due = trial.stage == "pretrain" or time.perf_counter() - written_at > CHECKPOINT_EVERY_S
+            if agreed(due):
+                # Every rank collects the state, of which each may hold a part.
+                contents = {"state": progress.state(), "history": history, "seconds": seconds}
+                if is_first_rank():
+                    storage.write_bytes(trial.path("checkpoint"), to_bytes(contents))
+                written_at = time.perf_counter()
+            report({"trial": trial.id, "steps": progress.steps, **history[-1]})
+    seconds = elapsed + time.perf_counter() - started
+    outcome = _outcome(trial, progress, history, seconds)
     if is_first_rank():
-        seconds = elapsed + time.perf_counter() - started
-        storage.write_bytes(trial.path("outcome"), _outcome(trial, progress, history, seconds))
+        storage.write_bytes(trial.path("outcome"), outcome)
     report({"trial": trial.id, "outcome": trial.path("outcome")})
 
 
@@ -307,6 +314,7 @@ def _problem(trial: Trial, shared: Mapping[str, Any], device: torch.device) -> P
         device=device,
         start=None if trial.stage in FINAL else as_tensors(shared["start"]),
         predict=shared.get("predict"),
+        sharding=study["resources"]["sharding"],
     )
 
 

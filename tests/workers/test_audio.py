@@ -13,6 +13,7 @@ from torch import nn
 from workers.audio_ops import CLIP_SAMPLES, FrontEnd, mfcc, num_frames, shifted, with_noise
 from workers.augment import Augmentation
 from workers.datasets import Data, TensorSplit, from_arrays, to_arrays
+from workers.draws import Draws, cut
 from workers.evaluation import evaluate
 from workers.inputs import network_input, training_batch
 from workers.training import Recipe, train
@@ -22,6 +23,10 @@ CPU = torch.device("cpu")
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def draws(count: int, seed: int = 0) -> Draws:
+    return Draws(generator(seed), cut(count, 0, 1))
 
 
 def noise(count: int, volume: int = 3000, seed: int = 0) -> torch.Tensor:
@@ -97,7 +102,7 @@ def test_networks_see_features_of_mean_0_and_deviation_1(pitches: Data) -> None:
 
 def test_clips_move_either_way_and_zeros_move_in() -> None:
     clips = torch.arange(1, CLIP_SAMPLES + 1, dtype=torch.int16).expand(200, -1)
-    moved = shifted(clips, 100, generator())
+    moved = shifted(clips, 100, draws(200))
     offsets = set()
     for clip in moved:
         place = int(clip.nonzero()[0])
@@ -114,14 +119,14 @@ def test_clips_move_either_way_and_zeros_move_in() -> None:
 
 def test_a_share_of_the_clips_gets_noise_up_to_the_volume() -> None:
     quiet, loud = torch.zeros(500, CLIP_SAMPLES, dtype=torch.int16), noise(3, 30_000)
-    mixed = with_noise(quiet, loud, generator(), share=0.8, volume=0.1)
+    mixed = with_noise(quiet, loud, draws(500), share=0.8, volume=0.1)
     peaks = mixed.abs().amax(1) / 30_000
     assert mixed.dtype == torch.int16
     assert (peaks > 0).float().mean().item() == pytest.approx(0.8, abs=0.05)
     assert 0.09 < peaks.max() <= 0.1
     assert peaks[peaks > 0].mean().item() == pytest.approx(0.05, abs=0.01)
     full = torch.full((1, CLIP_SAMPLES), 32_767, dtype=torch.int16)
-    assert with_noise(full, loud, generator(), share=1, volume=1).amin() >= 0  # no wrapping round
+    assert with_noise(full, loud, draws(1), share=1, volume=1).amin() >= 0  # no wrapping round
 
 
 def test_draws_follow_from_the_generator_and_labels_stay(pitches: Data) -> None:
@@ -129,7 +134,7 @@ def test_draws_follow_from_the_generator_and_labels_stay(pitches: Data) -> None:
     augmentation = Augmentation(shift_ms=50, noise_share=0.5)
 
     def run(seed: int, chosen: Augmentation = augmentation) -> torch.Tensor:
-        x, same = training_batch(clips, labels, pitches, chosen, generator(seed))
+        x, same = training_batch(clips, labels, pitches, chosen, draws(8, seed))
         assert same.equal(labels)
         return x
 

@@ -9,6 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from workers import image_ops as ops
 from workers.augment import Augmentation, augmented, erase, normalise, transform
+from workers.draws import Draws, cut
 from workers.image_ops import OPERATIONS
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -28,6 +29,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def draws(count: int, seed: int = 0) -> Draws:
+    return Draws(generator(seed), cut(count, 0, 1))
+
+
 def photo(channels: int = 3, size: tuple[int, int] = (24, 32)) -> torch.Tensor:
     """A smooth image with an edge, so that interpolation and rounding differ little."""
     y, x = torch.meshgrid(*(torch.linspace(0, 1, n) for n in size), indexing="ij")
@@ -39,7 +44,7 @@ def photo(channels: int = 3, size: tuple[int, int] = (24, 32)) -> torch.Tensor:
 
 def run(images: torch.Tensor, config: Augmentation, seed: int = 0) -> torch.Tensor:
     mean, std = MEAN[: images.shape[1]], STD[: images.shape[1]]
-    return augmented(images, config, generator(seed), mean=mean, std=std)
+    return augmented(images, config, draws(len(images), seed), mean=mean, std=std)
 
 
 @pytest.mark.parametrize("config", ONE_EACH.values(), ids=ONE_EACH)
@@ -64,7 +69,7 @@ def test_a_seed_repeats_and_the_batch_is_left_alone(config: Augmentation) -> Non
 
 def test_default_does_nothing() -> None:
     images = photo()[None]
-    assert transform(images, Augmentation(), generator()) is images
+    assert transform(images, Augmentation(), draws(1)) is images
     expected = tv.normalize(images.float() / 255, MEAN, STD)
     torch.testing.assert_close(run(images, Augmentation()), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(normalise(images, MEAN, STD), expected, atol=1e-5, rtol=0)
@@ -77,7 +82,7 @@ def test_pad_and_flip_give_shifted_and_mirrored_images() -> None:
     allowed = crops + [crop.flip(2) for crop in crops]
     config = Augmentation(pad=1, flip=True)
     seen = set()
-    for image in transform(images.expand(500, -1, -1, -1), config, generator()):
+    for image in transform(images.expand(500, -1, -1, -1), config, draws(500)):
         matches = [i for i, crop in enumerate(allowed) if image.equal(crop)]
         assert len(matches) == 1
         seen.add(matches[0])
@@ -86,7 +91,7 @@ def test_pad_and_flip_give_shifted_and_mirrored_images() -> None:
 
 def test_erasing_covers_rectangles_of_the_stated_share() -> None:
     x = torch.zeros(400, 1, 40, 40)
-    noisy = (erase(x, 0.25, generator()) != 0).squeeze(1)
+    noisy = (erase(x, 0.25, draws(len(x))) != 0).squeeze(1)
     shares = noisy.float().mean((1, 2))
     assert 0.15 < (shares > 0).float().mean() < 0.35
     assert shares[shares > 0].min() > 0.01

@@ -14,6 +14,7 @@ from search_spaces.gpunet import GPUNet
 from workers.augment import Augmentation
 from workers.datasets import IGNORED, Data, TensorSplit, from_arrays, proxy, to_arrays, truth
 from workers.distillation import Teacher
+from workers.draws import Draws, cut
 from workers.evaluation import evaluate
 from workers.inputs import check_augmentation, check_output, network_input, training_batch
 from workers.metrics import mean_iou
@@ -30,6 +31,10 @@ FABRIC = ConvFabric(
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def draws(count: int, seed: int = 0) -> Draws:
+    return Draws(generator(seed), cut(count, 0, 1))
 
 
 def patches(count: int, seed: int) -> TensorSplit:
@@ -130,7 +135,7 @@ def test_training_learns_and_repeats_bit_for_bit(data: Data) -> None:
 
 def test_images_and_maps_turn_together_and_anew(data: Data) -> None:
     images, labels = data.train.batch(torch.arange(24))
-    x, turned = training_batch(images, labels, data, Augmentation(flip=True), generator(1))
+    x, turned = training_batch(images, labels, data, Augmentation(flip=True), draws(24, 1))
     plain = network_input(images, data)
     mirrored = 0
     for index in range(24):
@@ -139,9 +144,9 @@ def test_images_and_maps_turn_together_and_anew(data: Data) -> None:
         assert x[index].equal(plain[index].flip(-1) if flip else plain[index])
         assert turned[index].equal(labels[index].flip(-1) if flip else labels[index])
     assert 6 <= mirrored <= 18
-    again, _ = training_batch(images, labels, data, Augmentation(flip=True), generator(1))
+    again, _ = training_batch(images, labels, data, Augmentation(flip=True), draws(24, 1))
     assert again.equal(x)
-    kept, same = training_batch(images, labels, data, Augmentation(), generator(1))
+    kept, same = training_batch(images, labels, data, Augmentation(), draws(24, 1))
     assert kept.equal(plain)
     assert same.equal(labels)
 

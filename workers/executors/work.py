@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -32,7 +32,9 @@ class Resources:
     """What work asks of the cluster.
 
     Pretraining runs on `workers`, a trial on `trial_workers`, each with these CPUs (also its
-    thread count) and GPUs. Lost workers and trials are retried `max_failures` times.
+    thread count) and GPUs. Lost workers and trials are retried `max_failures` times. Of a supernet
+    in training every worker holds the whole (`ddp`) or a part (`fsdp`). With `sync_batch_norm`, on
+    GPUs only, batch norms in training normalise by the batch of all workers.
     """
 
     workers: int = 1
@@ -41,6 +43,8 @@ class Resources:
     gpus_per_worker: float = 0.0
     max_concurrent_trials: int | None = None
     max_failures: int = 2
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         """Refuse amounts that cannot be."""
@@ -51,6 +55,8 @@ class Resources:
         for name in ("gpus_per_worker", "max_failures"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        if self.sync_batch_norm and not self.gpus_per_worker:
+            raise ValueError("sync_batch_norm: True needs GPUs, but gpus_per_worker is 0")
 
     @property
     def per_worker(self) -> dict[str, float]:

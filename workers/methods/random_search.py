@@ -76,4 +76,11 @@ def _near(problem: Problem, target: float, rng: random.Random) -> Architecture:
     return best
 
 
-METHOD = Method("random", Config, search, finish, select=select)
+METHOD = Method(
+    "random",
+    Config,
+    search,
+    finish,
+    select=select,
+    not_in_parts={"pretrain": "it trains no supernet, and a chosen network is whole everywhere"},
+)

@@ -11,6 +11,7 @@ import torch
 from tests.workers.methods.tiny_fabric import SPACE, fabric_problem
 from workers.augment import Augmentation
 from workers.costs import Machines, cost_function
+from workers.draws import cut
 from workers.evaluation import evaluate
 from workers.methods.budgeted import Config
 from workers.methods.budgeted.fabric_training import FabricTraining
@@ -166,7 +167,7 @@ def test_random_costs_are_new_draws_that_repeat_with_the_run(start):
         run = FabricTraining(fabric_problem(cost="network_latency_ms"), CONFIG, start)
         kept_EB = torch.ones(10, 6, dtype=torch.bool)
         x_BCHW = torch.zeros(6, 1, 8, 8)
-        runs.append([run._costs(kept_EB, x_BCHW, step) for step in (0, 1)])
+        runs.append([run._costs(kept_EB, x_BCHW, cut(len(x_BCHW), 0, 1), step) for step in (0, 1)])
         torch.rand(1)  # the process's own generator does not matter
     assert equal(*runs)
     assert len(torch.cat(runs[0]).unique()) == 12
@@ -183,7 +184,8 @@ def test_gradients_of_unused_edges_are_zero_and_not_missing(start, monkeypatch):
         seen.update({id(parameter): parameter.grad.clone() for parameter in parameters})
 
     monkeypatch.setattr("workers.methods.budgeted.fabric_training.average_gradients", spy)
-    run._search_step(torch.randn(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64), 0)
+    images, labels = torch.randn(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)
+    run._search_step(images, labels, cut(8, 0, 1), 0)
     assert len(seen) == len(list(run.supernet.parameters()))
     edge = [seen[id(weight)] for weight in run.supernet.network.block1_0.parameters()]
     assert edge

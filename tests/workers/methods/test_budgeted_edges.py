@@ -18,6 +18,7 @@ from search_spaces.fabric import (
     conv_norm_layers,
     stem_layers,
 )
+from workers.draws import cut
 from workers.methods.budgeted.edges import Draw, Wiring
 from workers.methods.budgeted.reinforce import advantages
 
@@ -154,7 +155,7 @@ def estimated(size: int, seed: int, *, baseline: bool) -> torch.Tensor:
     logits_E = LOGITS_E.clone().requires_grad_()
     draw = WIRING.draw(logits_E, uniform_EB)
     objective_B = losses_of(draw.on_EB)
-    weight_B = advantages(objective_B) if baseline else objective_B
+    weight_B = advantages(objective_B, cut(size, 0, 1)) if baseline else objective_B
     (gradient_E,) = torch.autograd.grad((weight_B * draw.log_prob_B(logits_E)).mean(), logits_E)
     return gradient_E.double()
 
@@ -182,5 +183,7 @@ def test_the_baseline_lowers_the_variance_and_keeps_the_mean():
 
 def test_advantages_leave_the_sample_itself_out():
     objective_B = torch.tensor([1.0, 2.0, 6.0])
-    torch.testing.assert_close(advantages(objective_B), torch.tensor([-3.0, -1.5, 4.5]))
-    assert advantages(torch.tensor([5.0])).tolist() == [5.0]
+    torch.testing.assert_close(
+        advantages(objective_B, cut(3, 0, 1)), torch.tensor([-3.0, -1.5, 4.5])
+    )
+    assert advantages(torch.tensor([5.0]), cut(1, 0, 1)).tolist() == [5.0]

@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from tests.workers.methods.test_budgeted import CONFIG, equal
 from tests.workers.methods.tiny_fabric import fabric_problem
 from workers.augment import Augmentation
+from workers.draws import cut
 from workers.methods.budgeted.fabric_training import FabricTraining
 from workers.methods.budgeted.search import pretrain, search
 from workers.ranks import place
@@ -32,11 +33,11 @@ def after_a_step() -> dict:
     run = FabricTraining(problem, dataclasses.replace(UNSETTLED, augment=Augmentation()), None)
     run.epoch = 1
     run.supernet.eval()
-    part_B = torch.arange(BATCH).chunk(ranks)[rank]
-    images, labels_B = problem.data.train.batch(part_B)
-    figures = run._search_step(images / 255.0, labels_B, 0)
+    part = cut(BATCH, rank, ranks)
+    images, labels_B = problem.data.train.batch(torch.arange(BATCH)[part.own])
+    figures = run._search_step(images / 255.0, labels_B, part, 0)
     return {
-        "uniform_EB": run._uniform(len(part_B), 0),
+        "uniform_EB": run._uniform(part, 0),
         "figures": figures,
         "parameters": [parameter.detach() for parameter in run.supernet.parameters()],
     }

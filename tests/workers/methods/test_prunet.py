@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from tests.workers.methods.tiny import tiny_problem, tiny_space
 from workers.augment import Augmentation
+from workers.draws import cut
 from workers.evaluation import evaluate
 from workers.methods.prunet import METHOD, Config
 from workers.methods.prunet.search import pretrain, search, select
@@ -161,13 +162,14 @@ def test_steps_train_their_own_parameters_only(start):
     before = run.state()["supernet"]
     names = arch_names(run)
     images, labels = run.arch_part.batch(torch.arange(16))
-    run._arch_step(images, labels, 0, 5)
+    part = cut(16, 0, 1)
+    run._arch_step(images, labels, part, 0, 5)
     after = run.state()["supernet"]
     parameters = [name for name, _ in run.supernet.named_parameters()]
     changed = {name for name in parameters if not torch.equal(before[name], after[name])}
     assert changed  # but for the weights that Algorithm 1 has set back to 0
     assert changed <= names
-    run._weight_step(images, labels, 1, 5)
+    run._weight_step(images, labels, part, 1, 5)
     final = run.state()["supernet"]
     assert all(torch.equal(final[name], after[name]) for name in names)
     assert not torch.equal(final["stem.conv.weight"], after["stem.conv.weight"])

@@ -5,7 +5,6 @@ Shapes: B samples of this rank's part of a batch; E edges; K classes.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -18,16 +17,19 @@ from torch.nn import functional
 
 from search_spaces.base import Architecture, SearchSpace
 from search_spaces.fabric import Fabric
-from workers.batches import batches, generator
+from workers.batches import batches, draws_for, generator, part_of
 from workers.datasets import IGNORED
+from workers.draws import Draws, Part
+from workers.evaluation import lifted
 from workers.inputs import training_batch
 from workers.methods.budgeted.config import Config
 from workers.methods.budgeted.edges import Wiring
 from workers.methods.budgeted.reinforce import advantages
 from workers.methods.budgeted.supernet import StochasticFabric
 from workers.optimizers import decay_groups
-from workers.protocol import Problem, State, seeded
-from workers.ranks import average_gradients, average_tensors, place
+from workers.protocol import Problem, State, copied, seeded
+from workers.ranks import average_gradients, average_tensors, on_any_rank
+from workers.sharding import load_optimizer, sharded
 
 SETTLED = (0.05, 0.95)  # an edge is settled when its probability is beyond them
 MOVED = 0.25  # and its logit further than this from its start, which is itself beyond them
@@ -53,7 +55,14 @@ class FabricTraining:
     ) -> None:
         self.problem, self.config = problem, config
         self.wiring = Wiring(fabric_of(problem.space))
-        self.supernet = _supernet(problem, config)
+        supernet = _supernet(problem, config, state)
+        self.supernet = sharded(
+            supernet,
+            problem.sharding,
+            problem.device,
+            units=supernet.network.children(),
+            whole=[supernet.logits_E],
+        )
         # As a recipe's `sgd`: a study's hand-made networks are trained alike.
         self.weight_optimizer = torch.optim.SGD(
             decay_groups(self.supernet.network, config.weight_decay),
@@ -89,10 +98,10 @@ class FabricTraining:
         return {
             "epoch": self.epoch,
             "metrics": dict(self.metrics),
-            "network": {k: v.clone() for k, v in self.supernet.network.state_dict().items()},
-            "weight_optimizer": copy.deepcopy(self.weight_optimizer.state_dict()),
-            "logits_E": self.supernet.logits_E.detach().clone(),
-            "logit_optimizer": copy.deepcopy(self.logit_optimizer.state_dict()),
+            "network": copied(self.supernet.network.state_dict()),
+            "weight_optimizer": copied(self.weight_optimizer.state_dict()),
+            "logits_E": copied(self.supernet.logits_E),
+            "logit_optimizer": copied(self.logit_optimizer.state_dict()),
             "fixed_E": self.fixed_E,
         }
 
@@ -106,18 +115,18 @@ class FabricTraining:
         self.supernet.train()
         for group in self.weight_optimizer.param_groups:
             group["lr"] = config.learning_rate(self.epoch)
-        take = self._step()
+        take, part = self._step(), part_of(self.train_split, config.batch_size)
         figures = []
         loaded = batches(self.train_split, config.batch_size, seed=seed, epoch=self.epoch)
         for step, (samples_B, labels_B) in enumerate(loaded):
-            draws = generator(seed, "augment", self.epoch, step, place()[0])
+            draws = draws_for(part, seed, "augment", self.epoch, step)
             x_BCHW, labels_B = training_batch(samples_B, labels_B, data, config.augment, draws)
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-            figures.append(take(x_BCHW, labels_B, step))
+            figures.append(take(x_BCHW, labels_B, part, step))
         self.epoch += 1
         self.metrics = self._figures(torch.stack(figures))
 
-    def _step(self) -> Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]:
+    def _step(self) -> Callable[[torch.Tensor, torch.Tensor, Part, int], torch.Tensor]:
         """Return what a step of this epoch does."""
         if self.search_epoch < 0:
             return partial(self._plain_step, on_E=None)
@@ -129,52 +138,55 @@ class FabricTraining:
         self,
         x_BCHW: torch.Tensor,
         labels_B: torch.Tensor,
+        part: Part,
         step: int,
         on_E: torch.Tensor | None,
     ) -> torch.Tensor:
         """Make a step on weights alone, with these edges, or all, for every sample."""
         del step
         gates_EB = None if on_E is None else on_E[:, None].expand(-1, len(x_BCHW))
-        ce = self._cross_entropy(x_BCHW, labels_B, gates_EB).mean()
+        ce = part.mean(self._cross_entropy(x_BCHW, labels_B, gates_EB))
         _descend(ce, [self.weight_optimizer])
         return ce.detach()[None]
 
-    def _search_step(self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, step: int) -> torch.Tensor:
+    def _search_step(
+        self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, part: Part, step: int
+    ) -> torch.Tensor:
         """Make a step on weights and logits (Eq. 11 to 18, with a baseline)."""
         logits_E = self.supernet.logits_E
-        draw = self.wiring.draw(logits_E, self._uniform(len(x_BCHW), step).to(logits_E.device))
+        draw = self.wiring.draw(logits_E, self._uniform(part, step).to(logits_E.device))
         kept_EB = self.wiring.pruned(draw.on_EB)
         ce_B = self._cross_entropy(x_BCHW, labels_B, kept_EB)
-        costs_B = self._costs(kept_EB, x_BCHW, step)
+        costs_B = self._costs(kept_EB, x_BCHW, part, step)
         budget = math.inf if self.config.budget is None else self.config.budget
         excess_B = (costs_B - budget).clamp(min=0)
         objective_B = ce_B.detach() + self.config.lambda_ * excess_B
-        surrogate = (advantages(objective_B) * draw.log_prob_B(logits_E)).mean()
-        _descend(ce_B.mean() + surrogate, [self.weight_optimizer, self.logit_optimizer])
-        return torch.stack([ce_B.mean(), objective_B.mean(), costs_B.mean()]).detach()
+        surrogate = part.mean(advantages(objective_B, part) * draw.log_prob_B(logits_E))
+        ce = part.mean(ce_B)
+        _descend(ce + surrogate, [self.weight_optimizer, self.logit_optimizer])
+        return torch.stack([ce, part.mean(objective_B), part.mean(costs_B)]).detach()
 
-    def _uniform(self, size: int, step: int) -> torch.Tensor:
+    def _uniform(self, part: Part, step: int) -> torch.Tensor:
         """Return this rank's columns of the batch's numbers, which no number of ranks changes."""
-        rank, ranks = place()
         draws = generator(self.problem.seed, "edges", self.epoch, step)
-        uniform_EB = torch.rand(ranks * size, len(self.wiring.names), generator=draws).T
-        return uniform_EB[:, rank * size : (rank + 1) * size]
+        uniform_BE = torch.rand(part.batch, len(self.wiring.names), generator=draws)
+        return uniform_BE[part.own].T
 
-    def _costs(self, kept_EB: torch.Tensor, x_BCHW: torch.Tensor, step: int) -> torch.Tensor:
+    def _costs(
+        self, kept_EB: torch.Tensor, x_BCHW: torch.Tensor, part: Part, step: int
+    ) -> torch.Tensor:
         """Return what every sample's network costs; one without a path costs nothing."""
-        architectures = map(self.wiring.architecture, kept_EB.T.cpu())
+        draws = Draws(generator(self.problem.seed, "costs", self.epoch, step), part)
+        costs = []
         with torch.random.fork_rng(devices=[]):  # random costs draw from torch's generator
-            # Not `torch.manual_seed`, which takes a while to queue seeds for absent devices.
-            torch.default_generator.manual_seed(self._seed("costs", step))
-            costs = [
-                self.problem.cost(architecture, x_CHW) if architecture else 0.0
-                for architecture, x_CHW in zip(architectures, x_BCHW, strict=True)
-            ]
+            for kept_E, x_CHW, seed in zip(
+                kept_EB.T.cpu(), x_BCHW, draws.integers(0, 2**62).tolist(), strict=True
+            ):
+                # Not `torch.manual_seed`, which takes a while to queue seeds for absent devices.
+                torch.default_generator.manual_seed(seed)
+                architecture = self.wiring.architecture(kept_E)
+                costs.append(self.problem.cost(architecture, x_CHW) if architecture else 0.0)
         return torch.tensor(costs, device=x_BCHW.device)
-
-    def _seed(self, what: str, step: int) -> int:
-        rank, _ = place()
-        return seeded(self.problem.seed, what, self.epoch, step, rank).getrandbits(63)
 
     def _cross_entropy(
         self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, gates_EB: torch.Tensor | None
@@ -185,12 +197,19 @@ class FabricTraining:
         """
         amp = self.config.amp and self.problem.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if amp else nullcontext():
-            logits_BK = self.supernet(x_BCHW, gates_EB)
-        ce_B = functional.cross_entropy(logits_BK.float(), labels_B, reduction="none")
+            logits_BK = self.supernet(x_BCHW, gates_EB, self._used(gates_EB))
+        ce_B = functional.cross_entropy(lifted(logits_BK), labels_B, reduction="none")
         if labels_B.dim() == 1:
             return ce_B
         labelled_B = (labels_B != IGNORED).flatten(1).sum(1)
         return ce_B.flatten(1).sum(1) / labelled_B.clamp(min=1)
+
+    def _used(self, gates_EB: torch.Tensor | None) -> torch.Tensor | None:
+        """Return the edges to compute: where ranks hold parts of weights, those that any uses."""
+        if gates_EB is None:
+            return None
+        used_E = gates_EB.any(1)
+        return on_any_rank(used_E) if self.problem.sharding == "fsdp" else used_E
 
     def _figures(self, figures: torch.Tensor) -> dict[str, float]:
         means = figures.mean(0)
@@ -221,12 +240,10 @@ class FabricTraining:
 
     def _restore(self, state: State) -> None:
         self.epoch, self.metrics = state["epoch"], dict(state["metrics"])
-        self.supernet.network.load_state_dict(state["network"])
-        # Copied: optimisers adopt a state's tensors, and many searches share one start.
-        self.weight_optimizer.load_state_dict(copy.deepcopy(state["weight_optimizer"]))
+        load_optimizer(self.weight_optimizer, state["weight_optimizer"])
         if self.search_epoch > 0:
             self.supernet.logits_E.data.copy_(state["logits_E"])
-            self.logit_optimizer.load_state_dict(copy.deepcopy(state["logit_optimizer"]))
+            load_optimizer(self.logit_optimizer, state["logit_optimizer"])
             self.fixed_E = state["fixed_E"]
 
 
@@ -245,13 +262,14 @@ def fabric_of(space: SearchSpace) -> Fabric:
     return fabric
 
 
-def _supernet(problem: Problem, config: Config) -> StochasticFabric:
+def _supernet(problem: Problem, config: Config, state: State | None) -> StochasticFabric:
     fabric = fabric_of(problem.space)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(problem.seed, "weights").getrandbits(63))
         supernet = StochasticFabric(fabric, config.logit_start)
-    layout = torch.channels_last
-    return supernet.to(problem.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    if state is not None:
+        supernet.network.load_state_dict(state["network"])
+    return supernet
 
 
 def _descend(loss: torch.Tensor, optimizers: Iterable[torch.optim.Optimizer]) -> None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import torch
 
-from workers.ranks import average_tensors, place
+from workers.draws import Part
+from workers.ranks import average_tensors
 
 
-def advantages(objective_B: torch.Tensor) -> torch.Tensor:
+def advantages(objective_B: torch.Tensor, part: Part) -> torch.Tensor:
     """Return every sample's objective less the mean of the others in the batch of all ranks.
 
     Leaving the sample itself out keeps the gradient unbiased. A batch of one has no baseline.
     """
-    mean = objective_B.mean()
+    mean, count = part.mean(objective_B), part.batch
     average_tensors([mean])
-    count = len(objective_B) * place()[1]
     return (objective_B - mean) * (count / (count - 1)) if count > 1 else objective_B

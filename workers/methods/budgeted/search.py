@@ -16,6 +16,7 @@ from workers.evaluation import evaluate
 from workers.methods.budgeted.config import Config
 from workers.methods.budgeted.fabric_training import FabricTraining
 from workers.protocol import Candidate, Problem, Progress, State, copied, seeded
+from workers.ranks import whole
 
 MOST_DRAWS = 10_000  # of random networks, until one is within the budget
 
@@ -102,7 +103,7 @@ def _candidate(run: FabricTraining) -> Candidate:
     network = problem.space.build(architecture)
     kept = network.state_dict().keys()
     weights = run.supernet.network.state_dict()
-    network.load_state_dict({name: weights[name] for name in kept})
+    network.load_state_dict({name: whole(weights[name]) for name in kept})
     network = network.to(problem.device)
     recalibrate(network, run.train_split, data, config.batch_size)
     val = evaluate(network, data.val.to(problem.device), data)

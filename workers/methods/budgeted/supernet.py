@@ -22,15 +22,20 @@ class StochasticFabric(nn.Module):
         self.last = fabric.nodes[-1]
         self.logits_E = nn.Parameter(torch.full((len(fabric.edges),), logit_start))
 
-    def forward(self, x_BCHW: torch.Tensor, gates_EB: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        x_BCHW: torch.Tensor,
+        gates_EB: torch.Tensor | None = None,
+        used_E: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the head's output when sample b has the edges e with gates_EB[e, b] (Algorithm 1).
 
-        Without gates every edge is on. An edge that no sample has is not computed; of a sample
-        without a path the head sees zeros.
+        Without gates every edge is on. Edges in `used_E` are computed, those of any sample unless
+        given; of a sample without a path the head sees zeros.
         """
         if gates_EB is None:
             return cast("torch.Tensor", self.network(x_BCHW))
-        used = gates_EB.any(1).tolist()
+        used = (gates_EB.any(1) if used_E is None else used_E).tolist()
         all_on = gates_EB.all(1).tolist()
         gates_EB111 = gates_EB.to(x_BCHW.dtype)[:, :, None, None, None]
         maps_BCHW = {STEM: self._part(STEM)(x_BCHW)}

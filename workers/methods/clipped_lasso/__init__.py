@@ -30,6 +30,7 @@ from workers.training import finish
 
 __all__ = ["METHOD", "Config", "DynamicNetwork", "load_dynamic"]
 
+OUTSIDE = "its penalty and its subnets read the network's weights outside its forward"
 METHOD = Method(
     "clipped_lasso",
     Config,
@@ -41,4 +42,5 @@ METHOD = Method(
     deliver=deliver,
     fuse=fuse,
     fused_over=("lambda", "a", "width_mult"),
+    not_in_parts={"search": OUTSIDE, "fuse": OUTSIDE},
 )

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from search_spaces.base import Architecture
 from search_spaces.slimmable_resnet import SlimmableResNet
+from workers.evaluation import lifted
 from workers.methods.clipped_lasso.dynamic import leading
 from workers.methods.clipped_lasso.norms import quick_norms
 
@@ -97,8 +98,8 @@ def sandwich_losses(
     network: AnyWidthNetwork, x: torch.Tensor, labels: torch.Tensor, draws: torch.Generator
 ) -> Iterator[torch.Tensor]:
     """Yield the full network's cross entropy, then that of others against its probabilities."""
-    logits_BK = network(x).float()
+    logits_BK = lifted(network(x))
     yield functional.cross_entropy(logits_BK, labels)
     taught_BK = logits_BK.detach().softmax(1)
     for ratio in (0.0, *torch.rand(RANDOM_WIDTHS, generator=draws).tolist()):
-        yield functional.cross_entropy(network(x, ratio).float(), taught_BK)
+        yield functional.cross_entropy(lifted(network(x, ratio)), taught_BK)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from cost_models.macs import macs
 from search_spaces.base import Architecture, digest
 from workers.calibration import recalibrate
-from workers.evaluation import evaluate
+from workers.evaluation import evaluate, lifted
 from workers.methods.clipped_lasso.any_width import (
     AnyWidthNetwork,
     even_ratios,
@@ -50,7 +50,7 @@ def fused_losses(
 ) -> Iterator[torch.Tensor]:
     """Yield the cross entropy of one subnet after another (Algorithm 1, line 3)."""
     for subnet in network.subnets:
-        yield functional.cross_entropy(subnet(x).float(), labels)
+        yield functional.cross_entropy(lifted(subnet(x)), labels)
 
 
 def _fresh(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workers.evaluation import Evaluation, evaluate
+from workers.evaluation import Evaluation, evaluate, lifted
 from workers.methods.clipped_lasso.checks import resnet_of
 from workers.methods.clipped_lasso.config import Config
 from workers.methods.clipped_lasso.counts import (
@@ -107,7 +107,7 @@ def _losses(network: nn.Module, convs: Convs, config: Config) -> Losses:
     weights = [conv.weight for conv in convs.values()]
 
     def losses(x: torch.Tensor, labels: torch.Tensor, _: object) -> Iterator[torch.Tensor]:
-        yield functional.cross_entropy(network(x).float(), labels)
+        yield functional.cross_entropy(lifted(network(x)), labels)
         if weights and config.update == "gradient":
             clips = config.penalty == "clipped"
             penalty = clipped_lasso(weights, config.a) if clips else group_lasso(weights)

@@ -7,7 +7,6 @@ C channels, H x W pixels, S steps of an epoch.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,15 +14,16 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
-from workers.batches import batches, generator
+from workers.batches import batches, draws_for, part_of
 from workers.inputs import training_batch
 from workers.methods.clipped_lasso.config import Config
 from workers.optimizers import decay_groups
 from workers.protocol import Problem, State, copied
-from workers.ranks import average_buffers, average_gradients, average_tensors, place
+from workers.ranks import average_buffers, average_gradients, average_tensors
+from workers.sharding import load_optimizer, sharded
 
 Losses = Callable[[torch.Tensor, torch.Tensor, torch.Generator], Iterator[torch.Tensor]]
-"""Yields a step's losses, from images (B, C, H, W), labels (B,) and a source of random draws."""
+"""Yields a step's losses, from images (B, C, H, W), labels (B,) and draws, equal on all ranks."""
 
 
 class Training:
@@ -41,7 +41,9 @@ class Training:
         self, model: nn.Module, problem: Problem, config: Config, epochs: int, state: State | None
     ) -> None:
         self.problem, self.config, self.epochs = problem, config, epochs
-        self.model = model.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if state is not None:
+            model.load_state_dict(state["model"])
+        self.model = sharded(model, problem.sharding, problem.device)
         self.optimizer = torch.optim.SGD(
             decay_groups(model, config.weight_decay),
             lr=config.lr,
@@ -54,9 +56,7 @@ class Training:
         self.metrics: dict[str, float] = {}
         if state is not None:
             self.epoch, self.metrics = state["epoch"], dict(state["metrics"])
-            self.model.load_state_dict(state["model"])
-            # Copied: an optimiser adopts a state's tensors.
-            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            load_optimizer(self.optimizer, state["optimizer"])
 
     def state(self) -> State:
         """Return all that a run continues from, to the bit."""
@@ -92,20 +92,21 @@ class Training:
             group["lr"] = lr
         self.model.train()
         taken: list[torch.Tensor] = []
+        part = part_of(self.split, config.batch_size)
         loaded = batches(self.split, config.batch_size, seed=seed, epoch=self.epoch)
         for step, (samples, labels) in enumerate(loaded):
-            draws = generator(seed, "step", self.epoch, step, place()[0])
+            draws = draws_for(part, seed, "step", self.epoch, step)
             x_BCHW, labels_B = training_batch(samples, labels, data, config.augment, draws)
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-            taken.append(self._step(losses(x_BCHW, labels_B, draws)))
+            taken.append(self._step(losses(x_BCHW, labels_B, draws.generator), part.weight))
             if after is not None:
                 after(lr)
         average_buffers(self.model)
         self.epoch += 1
         self.metrics = {"train_loss": self._mean(torch.stack(taken)), "lr": lr}
 
-    def _step(self, losses: Iterator[torch.Tensor]) -> torch.Tensor:
-        """Make a step on the sum of the losses; return it, on the device."""
+    def _step(self, losses: Iterator[torch.Tensor], weight: float) -> torch.Tensor:
+        """Make a step on the sum of the losses, times a weight; return it, on the device."""
         total = torch.zeros((), device=self.problem.device)
         self.optimizer.zero_grad()
         while True:
@@ -113,8 +114,8 @@ class Training:
                 loss = next(losses, None)
             if loss is None:
                 break
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            (weight * loss).backward()  # type: ignore[no-untyped-call]
+            total += weight * loss.detach()
         average_gradients(self.model.parameters())
         self.optimizer.step()
         return total

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from workers.ranks import held
+
 STATM = Path("/proc/self/statm")
 
 
@@ -65,7 +67,7 @@ def saved_for_backward(excluded: Iterable[torch.Tensor]) -> Iterator[dict[int, i
     tensors (parameters, say) do not count.
     """
     saved: dict[int, int] = {}
-    known = {tensor.untyped_storage().data_ptr() for tensor in excluded}
+    known = {held(tensor).untyped_storage().data_ptr() for tensor in excluded}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -88,4 +90,4 @@ def held_bytes(model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) ->
         if isinstance(value, torch.Tensor)
     ]
     # A gradient is as large as its parameter; between steps there are none to count.
-    return sum(t.nbytes for t in (*parameters, *parameters, *model.buffers(), *states))
+    return sum(held(t).nbytes for t in (*parameters, *parameters, *model.buffers(), *states))

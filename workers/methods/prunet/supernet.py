@@ -21,6 +21,7 @@ from search_spaces.gpunet import GPUNet, GPUNetwork, LayerSpec, block_of
 from workers.methods.prunet.config import Config
 from workers.methods.prunet.layer import Mix, MixedLayer, Skip
 from workers.methods.prunet.prunode import Prunode, first_masks
+from workers.ranks import whole
 
 Structure = dict[str, list[dict[str, Any]]]
 """Per layer its branches: each has an `option` (null: skip) and, if it is a Prunode, `masks`."""
@@ -226,4 +227,4 @@ def _copy_prefixes(source: nn.Module, target: nn.Module) -> None:
     wide = source.state_dict()
     with torch.no_grad():
         for name, tensor in target.state_dict().items():
-            tensor.copy_(wide[name][tuple(slice(size) for size in tensor.shape)])
+            tensor.copy_(whole(wide[name])[tuple(slice(size) for size in tensor.shape)])

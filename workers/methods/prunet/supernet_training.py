@@ -7,7 +7,6 @@ weight was trained on, and one warm-up serves all points and seeds of a sweep.
 
 from __future__ import annotations
 
-import copy
 import math
 from contextlib import nullcontext
 from typing import Any
@@ -18,15 +17,18 @@ from torch.nn import functional
 
 from search_spaces.base import SearchSpace
 from search_spaces.gpunet import GPUNet
-from workers.batches import batches, generator, num_batches
+from workers.batches import batches, draws_for, generator, num_batches, part_of
 from workers.datasets import Data, Split
+from workers.draws import Part
+from workers.evaluation import lifted
 from workers.inputs import training_batch
 from workers.methods.prunet.config import Config
 from workers.methods.prunet.meter import StepMeter
 from workers.methods.prunet.supernet import Supernet
-from workers.protocol import Problem, State, seeded
-from workers.ranks import average_gradients, average_tensors, place
+from workers.protocol import Problem, State, copied, seeded
+from workers.ranks import average_gradients, average_tensors
 from workers.schedules import cosine
+from workers.sharding import load_optimizer, propagate, sharded
 
 
 class SupernetTraining:
@@ -44,7 +46,14 @@ class SupernetTraining:
     def __init__(self, problem: Problem, config: Config, state: State | None) -> None:
         self.problem = problem
         self.config = config
-        self.supernet = _supernet(problem, config, state)
+        supernet = _supernet(problem, config, state)
+        self.supernet = sharded(
+            supernet,
+            problem.sharding,
+            problem.device,
+            units=[branch for layer in supernet for branch in layer],
+            whole=supernet.arch_parameters(),
+        )
         self.weight_part, self.arch_part = _parts(problem.data, config, problem.device)
         self.weight_optimizer = torch.optim.RMSprop(
             self.supernet.weight_parameters(),
@@ -59,10 +68,8 @@ class SupernetTraining:
         self.metrics: dict[str, float] = {}
         if state is not None:
             self.epoch, self.metrics = state["epoch"], dict(state["metrics"])
-            self.supernet.load_state_dict(state["supernet"])
-            # Copied: optimisers adopt a state's tensors, and many searches share one start.
-            self.weight_optimizer.load_state_dict(copy.deepcopy(state["weight_optimizer"]))
-            self.arch_optimizer.load_state_dict(copy.deepcopy(state["arch_optimizer"]))
+            load_optimizer(self.weight_optimizer, state["weight_optimizer"])
+            load_optimizer(self.arch_optimizer, state["arch_optimizer"])
 
     @property
     def search_epoch(self) -> int:
@@ -75,9 +82,9 @@ class SupernetTraining:
             "epoch": self.epoch,
             "metrics": dict(self.metrics),
             "structure": self.supernet.structure(),
-            "supernet": {k: v.detach().clone() for k, v in self.supernet.state_dict().items()},
-            "weight_optimizer": copy.deepcopy(self.weight_optimizer.state_dict()),
-            "arch_optimizer": copy.deepcopy(self.arch_optimizer.state_dict()),
+            "supernet": copied(self.supernet.state_dict()),
+            "weight_optimizer": copied(self.weight_optimizer.state_dict()),
+            "arch_optimizer": copied(self.arch_optimizer.state_dict()),
         }
 
     def train_weights(self) -> None:
@@ -108,52 +115,61 @@ class SupernetTraining:
         arch_batches = batches(self.arch_part, size, seed=seed, epoch=epoch)
         steps = num_batches(self.weight_part, size) + arch_steps
         losses: dict[bool, list[torch.Tensor]] = {False: [], True: []}
+        parts = part_of(self.weight_part, size), part_of(self.arch_part, size)
         meter = StepMeter(self.supernet, self.problem.device)
         for step in range(steps):
             is_arch = (step + 1) * arch_steps // steps > step * arch_steps // steps
             take = self._arch_step if is_arch else self._weight_step
             images, labels = next(arch_batches if is_arch else weight_batches)
             with meter.step():
-                losses[is_arch].append(take(images, labels, step, steps))
+                losses[is_arch].append(take(images, labels, parts[is_arch], step, steps))
         self.epoch += 1
         self.metrics = self._figures(losses[False], losses[True])
         self.metrics |= meter.figures((self.weight_optimizer, self.arch_optimizer))
 
     def _weight_step(
-        self, images: torch.Tensor, labels: torch.Tensor, step: int, steps: int
+        self, images: torch.Tensor, labels: torch.Tensor, part: Part, step: int, steps: int
     ) -> torch.Tensor:
         epochs = self.config.warmup_epochs + self.config.epochs
         lr = self.config.weight_lr * cosine(self.epoch + step / steps, epochs)
-        ce, _ = self._cross_entropy(images, labels, step)
-        _descend(self.weight_optimizer, ce, lr)
+        ce, _ = self._cross_entropy(images, labels, part, step)
+        self._descend(self.weight_optimizer, ce, lr)
         return ce.detach()
 
     def _arch_step(
-        self, images: torch.Tensor, labels: torch.Tensor, step: int, steps: int
+        self, images: torch.Tensor, labels: torch.Tensor, part: Part, step: int, steps: int
     ) -> torch.Tensor:
         epochs, config = self.config.epochs, self.config
         lr = config.arch_lr * cosine(self.search_epoch + step / steps, epochs)
-        ce, mixes = self._cross_entropy(images, labels, step)
+        ce, mixes = self._cross_entropy(images, labels, part, step)
         latency_us = self.supernet.expected_us(mixes)
         loss = ce + config.alpha * latency_us.log() ** config.beta  # Eq. 2
-        _descend(self.arch_optimizer, loss, lr)
+        self._descend(self.arch_optimizer, loss, lr)
         # After architecture steps alone: a weight that Algorithm 1 leaves as it is would push the
         # masks again and again, though nothing was learned in between.
         self.supernet.update_masks((self.search_epoch + (step + 1) / steps) / epochs)
         return torch.stack([loss, ce, latency_us]).detach()
 
     def _cross_entropy(
-        self, images: torch.Tensor, labels: torch.Tensor, step: int
+        self, images: torch.Tensor, labels: torch.Tensor, part: Part, step: int
     ) -> tuple[torch.Tensor, Any]:
         seed, device, data = self.problem.seed, self.problem.device, self.problem.data
-        rank, _ = place()
-        draws = generator(seed, "augment", self.epoch, step, rank)
+        draws = draws_for(part, seed, "augment", self.epoch, step)
         x, labels = training_batch(images, labels, data, self.config.augment, draws)
         mixes = self.supernet.draw(generator(seed, "gumbel", self.epoch, step))
         amp = self.config.amp and device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if amp else nullcontext():
             logits = self.supernet(x.to(memory_format=torch.channels_last), mixes)
-        return functional.cross_entropy(logits.float(), labels), mixes
+        return part.weight * functional.cross_entropy(lifted(logits), labels), mixes
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, lr: float) -> None:
+        """Take one step on the optimiser's own parameters; gradients of others are of no use."""
+        (group,) = optimizer.param_groups
+        group["lr"] = lr
+        propagate(loss, group["params"])
+        average_gradients(group["params"])
+        optimizer.step()
+        self.supernet.zero_grad()
 
     def _figures(
         self, weight_losses: list[torch.Tensor], arch_losses: list[torch.Tensor]
@@ -199,9 +215,9 @@ def _supernet(problem: Problem, config: Config, state: State | None) -> Supernet
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(problem.seed, "weights").getrandbits(63))
         supernet = Supernet(searchable(problem.space), config, problem.table, structure)
-    # Twice as fast on a CPU as the default layout, for depthwise convolutions above all.
-    layout = torch.channels_last
-    return supernet.to(problem.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    if state is not None:
+        supernet.load_state_dict(state["supernet"])
+    return supernet
 
 
 def _parts(data: Data, config: Config, device: torch.device) -> tuple[Split, Split]:
@@ -211,16 +227,6 @@ def _parts(data: Data, config: Config, device: torch.device) -> tuple[Split, Spl
     size = max(1, min(total - 1, round(config.arch_fraction * total)))
     train = data.train.to(device)
     return train.subset(order[size:]), train.subset(order[:size])
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor, lr: float) -> None:
-    """Take one step on the optimiser's own parameters; no gradient of others is computed."""
-    (group,) = optimizer.param_groups
-    group["lr"] = lr
-    torch.autograd.backward(loss, inputs=group["params"])
-    average_gradients(group["params"])
-    optimizer.step()
-    optimizer.zero_grad()
 
 
 def _follow(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:

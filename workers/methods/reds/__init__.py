@@ -29,4 +29,14 @@ from workers.training import finish
 
 __all__ = ["METHOD", "Config"]
 
-METHOD = Method("reds", Config, search, finish, pretrain, check=check, deliver=deliver)
+SLICES = "its subnets are slices of the full network's weights, read outside its forward"
+METHOD = Method(
+    "reds",
+    Config,
+    search,
+    finish,
+    pretrain,
+    check=check,
+    deliver=deliver,
+    not_in_parts={"pretrain": SLICES, "search": SLICES},
+)

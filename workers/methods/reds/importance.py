@@ -19,12 +19,12 @@ from torch import nn
 from torch.nn import functional
 
 from workers.augment import Augmentation
-from workers.batches import batches, generator
+from workers.batches import batches, draws_for, part_of
 from workers.drop_rates import set_drop_rates
 from workers.inputs import training_batch
 from workers.methods.reds.units import Axes, Axis, Tensors
 from workers.protocol import Problem
-from workers.ranks import average_tensors, place
+from workers.ranks import average_tensors
 
 
 def taylor_scores(
@@ -43,11 +43,12 @@ def taylor_scores(
     network = copy.deepcopy(network).to(problem.device).train()
     set_drop_rates(network, drop_path=0.0, dropout=0.0)
     weights = {name: weight for name, weight in network.named_parameters() if weight.ndim > 1}
+    part = part_of(problem.data.train, batch_size)
     loaded = itertools.islice(_batches(problem, batch_size), num_batches)
     for step, (samples_B, labels_B) in enumerate(loaded):
-        draws = generator(problem.seed, "importance", step, place()[0])
+        draws = draws_for(part, problem.seed, "importance", step)
         x_BCHW, labels_B = training_batch(samples_B, labels_B, problem.data, augment, draws)
-        loss = functional.cross_entropy(network(x_BCHW), labels_B)
+        loss = part.weight * functional.cross_entropy(network(x_BCHW), labels_B)
         torch.autograd.backward(loss, inputs=list(weights.values()))
     gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     average_tensors(gradients.values())

@@ -12,7 +12,6 @@ Shapes: B samples of a batch, N subnets.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterator
@@ -24,14 +23,15 @@ from torch.nn import functional
 
 from cost_models.params import num_params
 from search_spaces.base import Architecture, SearchSpace
-from workers.batches import batches, generator, num_batches
+from workers.batches import batches, draws_for, num_batches, part_of
 from workers.drop_rates import set_drop_rates
 from workers.evaluation import evaluate
 from workers.inputs import training_batch
 from workers.methods.reds.config import Config
 from workers.methods.reds.units import axes_of, norms_of, sliced
 from workers.protocol import Problem, State, copied
-from workers.ranks import average_buffers, average_gradients, average_tensors, place
+from workers.ranks import average_buffers, average_gradients, average_tensors
+from workers.sharding import load_optimizer
 
 
 class JointTraining:
@@ -60,8 +60,7 @@ class JointTraining:
         self._norms = norms_of(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), foreach=True)
         if state["optimizer"] is not None:
-            # Copied: optimisers adopt a state's tensors.
-            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            load_optimizer(self.optimizer, state["optimizer"])
 
     def state(self) -> State:
         """Return copies of all that a run continues from."""
@@ -79,7 +78,7 @@ class JointTraining:
         training = self.config.train_norms and self.epoch < self.config.epochs
         for network in (self.network, *self._shells):
             network.train(training)
-        losses = [self._step(x_BCHW, labels_B, lr) for x_BCHW, labels_B, lr in self._batches()]
+        losses = [self._step(*batch) for batch in self._batches()]
         average_buffers(self.network)
         self.epoch += 1
         self.metrics = {
@@ -99,24 +98,29 @@ class JointTraining:
         network.load_state_dict(self.tensors(index))
         return network.to(self.problem.device)
 
-    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
-        """Yield what networks are given in an epoch, labels, and the learning rate."""
-        config, data, seed, (rank, _) = self.config, self.problem.data, self.problem.seed, place()
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, float, float]]:
+        """Yield what networks are given in an epoch, labels, learning rate, the part's weight."""
+        config, data, seed = self.config, self.problem.data, self.problem.seed
         split, size = data.train.to(self.problem.device), config.batch_size
+        part = part_of(split, size)
         loaded = batches(split, size, seed=seed, epoch=self.epoch)
         for step, (samples_B, labels_B) in enumerate(loaded):
-            draws = generator(seed, "augment", self.epoch, step, rank)
+            draws = draws_for(part, seed, "augment", self.epoch, step)
             augment = config.pretraining.augment
             x_BCHW, labels_B = training_batch(samples_B, labels_B, data, augment, draws)
             lr = self._learning_rate(self.epoch + step / num_batches(split, size))
-            yield x_BCHW.contiguous(memory_format=torch.channels_last), labels_B, lr
+            x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+            yield x_BCHW, labels_B, lr, part.weight
 
-    def _step(self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, lr: float) -> torch.Tensor:
+    def _step(
+        self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, lr: float, weight: float = 1.0
+    ) -> torch.Tensor:
         (group,) = self.optimizer.param_groups
         group["lr"] = lr
         trained, total = self._trained(), torch.zeros((), device=self.problem.device)
         for index, share in enumerate(self._shares_N):
-            loss = share * functional.cross_entropy(self._logits(index, x_BCHW), labels_B)
+            loss = functional.cross_entropy(self._logits(index, x_BCHW), labels_B)
+            loss = weight * share * loss
             torch.autograd.backward(loss, inputs=trained)
             total += loss.detach()
         average_gradients(trained)

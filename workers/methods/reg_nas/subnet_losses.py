@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from search_spaces.base import Architecture
 from search_spaces.elastic import Supernet
+from workers.evaluation import lifted
 from workers.methods.reg_nas.shrinking import largest_like
 from workers.methods.reg_nas.supernet_settings import SupernetTraining
 
@@ -66,7 +67,7 @@ def sandwich_losses(
 def _logits(supernet: Supernet, architecture: Architecture, x_BCHW: torch.Tensor) -> torch.Tensor:
     supernet.set_active(architecture)
     logits_BK: torch.Tensor = supernet(x_BCHW)
-    return logits_BK.float()
+    return lifted(logits_BK)
 
 
 def _cross_entropy(

@@ -10,7 +10,6 @@ Shapes: B samples of this rank's part of a batch, C channels, H x W pixels, S st
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ import torch
 
 from search_spaces.base import SearchSpace
 from search_spaces.elastic import ElasticSpace, Supernet
-from workers.batches import batches, generator, num_batches
+from workers.batches import batches, draws_for, num_batches, part_of
 from workers.calibration import recalibrate
 from workers.evaluation import evaluate
 from workers.inputs import training_batch
@@ -30,7 +29,8 @@ from workers.methods.reg_nas.subnet_losses import sandwich_losses, shrinking_los
 from workers.methods.reg_nas.supernet_settings import SupernetTraining
 from workers.optimizers import decay_groups
 from workers.protocol import Problem, Progress, State, copied, seeded
-from workers.ranks import average_gradients, average_tensors, place
+from workers.ranks import average_gradients, average_tensors
+from workers.sharding import load_optimizer, sharded
 
 SANDWICH_SUBNETS = 2  # random ones in a step, beside the largest and the smallest
 CALIBRATION_BATCH = 128  # 16 of them give the statistics for the figures of an epoch
@@ -83,11 +83,7 @@ def fresh_supernet(problem: Problem) -> Supernet:
     Raises:
         ValueError: the space is not elastic.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded(problem.seed, "weights").getrandbits(63))
-        supernet = Supernet(elastic_of(problem.space))
-    layout = torch.channels_last
-    return supernet.to(problem.device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    return sharded(_built(problem), "ddp", problem.device)
 
 
 class Training:
@@ -101,7 +97,7 @@ class Training:
 
     def __init__(self, problem: Problem, settings: SupernetTraining, state: State | None) -> None:
         self.problem, self.settings = problem, settings
-        self.supernet = fresh_supernet(problem)
+        self.supernet = self._sharded(_built(problem, None if state is None else state["supernet"]))
         self.phases = _phases(self.supernet.space, settings)
         self._ends = list(accumulate(phase.lesson.epochs for phase in self.phases))
         self.optimizer = self._fresh_optimizer()
@@ -144,9 +140,9 @@ class Training:
         steps = num_batches(self.split, self.settings.batch_size)
         self.supernet.train()
         losses = []
-        for step, (x_BCHW, labels_B) in enumerate(self._batches()):
+        for step, (x_BCHW, labels_B, weight) in enumerate(self._batches()):
             lr = self.settings.learning_rate(phase.lesson, done + step / steps)
-            losses.append(self._step(self._losses(phase, x_BCHW, labels_B, step), lr))
+            losses.append(self._step(self._losses(phase, x_BCHW, labels_B, step), lr, weight))
         self.epoch += 1
         self.metrics = {
             "train_loss": self._mean(torch.stack(losses)),
@@ -159,18 +155,21 @@ class Training:
         if self.epoch > 0 and self._taught is None:
             self._taught = copied(self.supernet.state_dict())
             self._load_teacher(self._taught)
-        if phase.sorted_after is not None:
-            self.supernet.sort_channels(phase.sorted_after)
+        if phase.sorted_after is not None:  # of whole tensors, which ranks may not hold
+            supernet = _built(self.problem, copied(self.supernet.state_dict()))
+            supernet.sort_channels(phase.sorted_after)
+            self.supernet = self._sharded(supernet)
         self.optimizer = self._fresh_optimizer()
 
-    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield what networks are given in an epoch, and labels."""
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
+        """Yield what networks are given in an epoch, labels, and the part's weight."""
         data, settings, seed = self.problem.data, self.settings, self.problem.seed
+        part = part_of(self.split, settings.batch_size)
         loaded = batches(self.split, settings.batch_size, seed=seed, epoch=self.epoch)
         for step, (samples_B, labels_B) in enumerate(loaded):
-            draws = generator(seed, "augment", self.epoch, step, place()[0])
+            draws = draws_for(part, seed, "augment", self.epoch, step)
             x_BCHW, labels_B = training_batch(samples_B, labels_B, data, settings.augment, draws)
-            yield x_BCHW.contiguous(memory_format=torch.channels_last), labels_B
+            yield x_BCHW.contiguous(memory_format=torch.channels_last), labels_B, part.weight
 
     def _losses(
         self, phase: Phase, x_BCHW: torch.Tensor, labels_B: torch.Tensor, step: int
@@ -182,13 +181,13 @@ class Training:
             return sandwich_losses(supernet, subnets, x_BCHW, labels_B, settings)
         return shrinking_losses(supernet, subnets, x_BCHW, labels_B, settings, self.teacher)
 
-    def _step(self, losses: Iterator[torch.Tensor], lr: float) -> torch.Tensor:
-        """Make a step on the sum of the losses; parameters that no network used stay."""
+    def _step(self, losses: Iterator[torch.Tensor], lr: float, weight: float) -> torch.Tensor:
+        """Make a step on the weighted sum of the losses; parameters that no network used stay."""
         total = torch.zeros((), device=self.problem.device)
         self.optimizer.zero_grad()
         for loss in self._computed(losses):
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            (weight * loss).backward()  # type: ignore[no-untyped-call]
+            total += weight * loss.detach()
         average_gradients(self.supernet.parameters())
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -237,20 +236,30 @@ class Training:
 
     def _load_teacher(self, taught: State) -> None:
         """Make the teacher; as the authors' it normalises by the batch, at any resolution."""
-        self.teacher = fresh_supernet(self.problem)
-        self.teacher.load_state_dict(taught)
+        self.teacher = self._sharded(_built(self.problem, taught))
         self.teacher.train()
+
+    def _sharded(self, supernet: Supernet) -> Supernet:
+        return sharded(supernet, self.problem.sharding, self.problem.device)
 
     def _restore(self, state: State) -> None:
         self.epoch, self.metrics = state["epoch"], dict(state["metrics"])
-        self.supernet.load_state_dict(state["supernet"])
         if self.epoch == self.epochs:
             return
-        # Copied: an optimiser adopts a state's tensors.
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        load_optimizer(self.optimizer, state["optimizer"])
         self._taught = state["teacher"]
         if self._taught is not None:
             self._load_teacher(self._taught)
+
+
+def _built(problem: Problem, tensors: State | None = None) -> Supernet:
+    """Return the supernet on the CPU, with these tensors, or with weights drawn from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(problem.seed, "weights").getrandbits(63))
+        supernet = Supernet(elastic_of(problem.space))
+    if tensors is not None:
+        supernet.load_state_dict(tensors)
+    return supernet
 
 
 def _phases(space: SearchSpace, settings: SupernetTraining) -> list[Phase]:
