@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -43,6 +45,33 @@ def claimed(storage: Storage, note: Callable[[str], None] = print) -> Iterator[N
         yield
     finally:
         lock.release()
+
+
+def check_shared(storage: Storage, blind_nodes: Callable[[Path], list[str]]) -> None:
+    """Refuse a folder that belongs to one machine, where several work.
+
+    Args:
+        storage: the directory.
+        blind_nodes: returns the nodes that do not see a file of this machine.
+
+    Raises:
+        InputError: names the nodes that do not see the directory.
+        StorageError: the directory cannot be written.
+    """
+    probe = f"probe-{uuid.uuid4().hex}"
+    path = storage.local_path(probe)
+    if path is None:
+        return
+    storage.write_bytes(probe, b"")
+    try:
+        blind = blind_nodes(path)
+    finally:
+        storage.delete(probe)
+    if blind:
+        raise InputError(
+            f"--dir {storage.root}: not seen from {', '.join(blind)}; allowed on several nodes: a"
+            " folder that all of them mount under this name, or a URI such as s3://BUCKET/NAME"
+        )
 
 
 def adopt(config: StudyConfig, storage: Storage) -> None:

@@ -66,6 +66,7 @@ def run_study(
     storage = Storage(directory)
     with claimed(storage, view.note):
         check_shared(storage, executor.blind_nodes)
+        check_shared(storage, executor.blind_nodes)
         storage.sweep()
         adopt(config, storage)
         space = build_space(config.as_dict())

@@ -11,9 +11,12 @@ from pathlib import Path
 import ray
 import torch
 from ray._private.state import state
+from ray.util import get_node_ip_address
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ruamel.yaml import YAML
 
 from workers.datasets import data_root
+from workers.executors.work import slots
 
 HEAD = "node:__internal_head__"
 BOOTSTRAP_FILE = "~/ray_bootstrap_config.yaml"  # where `ray up` puts it
@@ -85,6 +88,29 @@ def cluster_nodes(address: str | None) -> list[dict[str, float]]:
     connect(address)
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return with_startable([node["Resources"] for node in alive], _node_groups())
+
+
+def blind_nodes(path: Path, asked: Mapping[str, float]) -> list[str]:
+    """Return the addresses of nodes, alive now, that do not see a file of this machine.
+
+    Args:
+        path: the file's.
+        asked: what a worker asks for. Only the head and the nodes that can hold a worker write into
+            a study's directory, and are asked.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [n for n in alive if HEAD in n["Resources"] or slots(asked, [n["Resources"]])]
+    if [node["NodeManagerAddress"] for node in nodes] == [get_node_ip_address()]:  # type: ignore[no-untyped-call]
+        return []
+    task = ray.remote(num_cpus=0)(_sees)
+    placed = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    seen = ray.get([task.options(scheduling_strategy=place).remote(str(path)) for place in placed])
+    pairs = zip(nodes, seen, strict=True)
+    return sorted({node["NodeManagerAddress"] for node, sees in pairs if not sees})
+
+
+def _sees(path: str) -> bool:
+    return Path(path).exists()
 
 
 @dataclass(frozen=True)

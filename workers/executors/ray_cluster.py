@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -22,7 +23,7 @@ from ray.tune.logger import TBXLoggerCallback
 from ray.util.queue import Empty, Queue
 
 from search_spaces.base import Architecture
-from workers.executors.connection import HEAD, cluster_nodes, connect
+from workers.executors.connection import HEAD, blind_nodes, cluster_nodes, connect
 from workers.executors.kept import KeptPredictions
 from workers.executors.ray_predicting import AskingDesk, Desk, answer
 from workers.executors.ray_processes import fetched, process_of
@@ -52,6 +53,10 @@ class RayCluster:
         """Leave the cluster; a local one ends."""
         if self._started:
             ray.shutdown()
+
+    def blind_nodes(self, path: Path) -> list[str]:
+        """Return the nodes that may work for a study and do not see a file of this machine."""
+        return blind_nodes(path, self.resources.per_worker)
 
     def share(self, value: Any) -> Any:
         """Put a value into the object store, from where each node fetches it once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +29,10 @@ class Serial:
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
+
+    def blind_nodes(self, path: Path) -> list[str]:
+        """Return no node: there is this machine alone."""
+        return []
 
     def share(self, value: Any) -> Any:
         """Return the value: there is one process."""
