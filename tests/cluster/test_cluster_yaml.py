@@ -1,4 +1,4 @@
-"""cluster.yaml passes the checks that `ray up` makes, and keeps its own promises."""
+"""cluster.yaml and docs/on_premises.yaml pass `ray up`'s own checks, and keep their promises."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import ClickException
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ruamel.yaml import YAML
@@ -17,10 +18,19 @@ ROOT = Path(__file__).resolve().parents[2]
 Config = dict[str, Any]
 
 
+def read(name: str) -> Config:
+    found: Config = YAML(typ="safe", pure=True).load(ROOT / name)
+    return found
+
+
 @pytest.fixture
 def config() -> Config:
-    found: Config = YAML(typ="safe", pure=True).load(ROOT / "cluster.yaml")
-    return found
+    return read("cluster.yaml")
+
+
+@pytest.fixture(params=["cluster.yaml", "docs/on_premises.yaml"])
+def either(request: pytest.FixtureRequest) -> Config:
+    return read(request.param)
 
 
 def prepared(config: Config) -> Config:
@@ -77,24 +87,43 @@ def test_ray_refuses_a_spoiled_one(
         prepared(config)
 
 
-def test_every_node_that_starts_asks_for_the_token(config: Config) -> None:
+def test_ray_accepts_the_one_for_machines_of_our_own() -> None:
+    config = read("docs/on_premises.yaml")
+    # Ray's schema knows no counts at the top, but its own preparation moves them.
+    (kind,) = prepared(config)["available_node_types"].values()
+    assert kind["min_workers"] == kind["max_workers"] == len(config["provider"]["worker_ips"])
+
+
+def test_machines_of_our_own_have_a_head() -> None:
+    config = read("docs/on_premises.yaml")
+    del config["provider"]["head_ip"]
+    with pytest.raises((ClickException, ValueError)):
+        prepared(config)
+
+
+def test_every_node_that_starts_asks_for_the_token(either: Config) -> None:
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        starts = [command for command in config[key] if "ray start" in command]
+        starts = [command for command in either[key] if "ray start" in command]
         assert len(starts) == 1
         assert "RAY_AUTH_MODE=token" in starts[0]
-    assert config["file_mounts"]["~/.ray/auth_token"]
+    assert either["file_mounts"]["~/.ray/auth_token"]
 
 
-def test_nothing_listens_beyond_the_head(config: Config) -> None:
-    *_, server, ray_start = config["head_start_ray_commands"]
-    assert "--dashboard-host=127.0.0.1" in ray_start
-    assert "mlflow server --host 127.0.0.1" in server
+def test_nothing_listens_beyond_the_head(either: Config) -> None:
+    commands = either["head_start_ray_commands"]
+    assert "--dashboard-host=127.0.0.1" in commands[-1]
+    servers = [command for command in commands if "mlflow server" in command]
+    assert all("--host 127.0.0.1" in server for server in servers)
 
 
-def test_every_command_is_shell_inside_parentheses(config: Config) -> None:
+def test_the_head_serves_mlflow_on_aws(config: Config) -> None:
+    assert any("mlflow server" in command for command in config["head_start_ray_commands"])
+
+
+def test_every_command_is_shell_inside_parentheses(either: Config) -> None:
     """Ray wraps commands so; a comment at a command's end would swallow the closing one."""
-    commands = [command for key in config if key.endswith("commands") for command in config[key]]
-    assert len(commands) >= 7
+    commands = [command for key in either if key.endswith("commands") for command in either[key]]
+    assert len(commands) >= 6
     for command in commands:
         subprocess.run(["bash", "-n", "-c", f"({command})"], check=True)
 
