@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ray
 import torch
+from ray._private import ray_constants
 from ray._private.state import state
 from ray.util import get_node_ip_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -45,6 +46,8 @@ def connect(address: str | None) -> bool:
         return False
     if address:
         _knock(address)
+    else:
+        _stay_on_loopback()
     os.environ.update(ENVIRONMENT)
     # The nodes of a cluster know where their data are; local workers are told where ours are.
     told = ENVIRONMENT | ({} if address else {"PARETORAY_DATA": str(data_root())})
@@ -62,6 +65,12 @@ def connect(address: str | None) -> bool:
         )
         raise ClusterError(f"{where}: {reason}") from error
     return True
+
+
+def _stay_on_loopback() -> None:
+    """Let a Ray that starts here listen on the loopback interface alone, as it does on macOS."""
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for the processes that it starts
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _knock(address: str) -> None:
