@@ -41,7 +41,7 @@ from workers.executors.connection import ClusterError, cluster_nodes
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.executors.work import ResourceError, check_fits
-from workers.storage import DamagedError, StorageError, joined
+from workers.storage import DamagedError, StorageError, joined, parent_and_name
 
 app = typer.Typer(
     add_completion=False,
@@ -304,7 +304,8 @@ def _print_dominance(pairs: list[dict[str, Any]]) -> None:
 
 
 def _print_flips(flips: dict[str, Any]) -> None:
-    names = [f"{Path(model['directory']).name}/{model['candidate']}" for model in flips["models"]]
+    models = [(parent_and_name(model["directory"])[1], model) for model in flips["models"]]
+    names = [f"{study}/{model['candidate']}" for study, model in models]
     rows = [
         {"NFR, replaced by": name, **dict(zip(names, rates, strict=True))}
         for name, rates in zip(names, flips["nfr"], strict=True)
