@@ -11,6 +11,7 @@ from typing import Any
 import moocore
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 Points = npt.NDArray[np.float64]
 REFERENCE_FACTOR = 1.1
@@ -21,6 +22,12 @@ def objectives(records: Iterable[Mapping[str, Any]]) -> Points:
     rows = [(record["val_accuracy"], record["cost"]) for record in records]
     accuracy_cost = np.array(rows, dtype=float).reshape(-1, 2)
     return np.column_stack((1 - accuracy_cost[:, 0], accuracy_cost[:, 1]))
+
+
+def column_objectives(candidates: pa.Table) -> Points:
+    """Return the same of a table that has the columns `val_accuracy` and `cost`."""
+    accuracy, cost = (candidates[name].to_numpy() for name in ("val_accuracy", "cost"))
+    return np.column_stack((1 - accuracy, cost)).astype(float)
 
 
 def pareto_front(

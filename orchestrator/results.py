@@ -19,7 +19,7 @@ import importlib.metadata
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -106,10 +106,17 @@ class ResultsError(ValueError):
 
 
 class Results:
-    """The tables of one study directory."""
+    """The tables of one study directory.
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+    Args:
+        storage: the directory.
+        told: is told of every candidate whose row was written.
+    """
+
+    def __init__(
+        self, storage: Storage, told: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> None:
+        self.storage, self._told = storage, told
         self.files: Mapping[TableName, TableFiles] = {
             table: TableFiles(storage, f"results/{table}", schema)
             for table, schema in SCHEMAS.items()
@@ -131,6 +138,8 @@ class Results:
         given = {key: value for key, value in record.items() if value is not None}
         filled = {"versions": versions(), "params": {}, **given}
         self._write("candidates", str(record["candidate"]), [_row(filled)])
+        if self._told is not None:
+            self._told(record)
 
     def write_history(
         self, *, study: str, trial: str, stage: str, steps: Iterable[Mapping[str, Any]]

@@ -21,9 +21,10 @@ from orchestrator.fusing import fusions, is_fused, is_whole
 from orchestrator.latencies import block_latencies
 from orchestrator.loading import load, shown
 from orchestrator.measuring import measurable_blocks
-from orchestrator.pareto import objectives, pareto_front
+from orchestrator.pareto import column_objectives, objectives, pareto_front
 from orchestrator.report import render
 from orchestrator.results import SCHEMAS, Record, Results
+from orchestrator.telemetry import Telemetry
 from orchestrator.under_way import (
     REPORT,
     SUPERNET,
@@ -66,18 +67,20 @@ def run_study(
     storage = Storage(directory)
     with claimed(storage, view.note):
         check_shared(storage, executor.blind_nodes)
-        check_shared(storage, executor.blind_nodes)
         storage.sweep()
         adopt(config, storage)
         space = build_space(config.as_dict())
+        known = Results(storage).read("candidates", [], columns=("val_accuracy", "cost"))
+        telemetry = Telemetry(config.study, config.cost, column_objectives(known))
         run = Run(
             config=config,
             storage=storage,
-            results=Results(storage),
+            results=Results(storage, told=telemetry.candidate),
             executor=executor,
             view=view,
             space=space,
             attempt=next_attempt(storage),
+            telemetry=telemetry,
         )
         for files in run.results.files.values():
             drop_replaced(files)

@@ -13,6 +13,7 @@ from cost_models.latency_table import LatencyTable
 from orchestrator import publish
 from orchestrator.config import InputError, StudyConfig
 from orchestrator.results import Results
+from orchestrator.telemetry import Telemetry
 from orchestrator.view import View
 from search_spaces.base import SearchSpace, digest
 from workers.datasets import Data, to_arrays
@@ -41,6 +42,7 @@ class Run:
     view: View
     space: SearchSpace
     attempt: int
+    telemetry: Telemetry
     table: LatencyTable | None = None
     shared: dict[str, Any] = field(default_factory=dict)
 
@@ -73,11 +75,13 @@ class Rows:
         self.trials = {trial.id: trial for trial in trials}
         self.failures: dict[str, str] = {}
         self.error: Exception | None = None
+        run.telemetry.trials(trials[0].stage, self.trials)
 
     def __call__(self, row: Row) -> None:
         """Take a row in."""
         trial = self.trials[row["trial"]]
         self.run.view.row(row)
+        self.run.telemetry.row(row)
         try:
             if "error" in row:
                 self.failures[trial.id] = row["error"]

@@ -100,7 +100,8 @@ class View:
             justify: Literal["left", "right"] = "left" if name == "trial" else "right"
             table.add_column(name.replace("_", " "), justify=justify)
         for row in rows:
-            step = "failed" if "error" in row else f"{row.get('step', '')}/{row.get('steps', '')}"
+            known = f"{row['step']}/{row.get('steps', '')}" if "step" in row else ""
+            step = "failed" if "error" in row else known
             style = "dim" if "outcome" in row else None
             values = (_number(row.get(name)) for name in shown)
             table.add_row(str(row["trial"]), step, *values, style=style)
@@ -110,6 +111,8 @@ class View:
 
 
 def _line(stage: str, row: Mapping[str, Any]) -> str:
+    if "step" not in row:
+        return f"{stage}: {row['trial']} started"
     return f"{stage}: {row['trial']} step {row.get('step')}/{row.get('steps')} {_numbers(row)}"
 
 

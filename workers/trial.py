@@ -8,6 +8,7 @@ driver is gone, meet nobody.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import random
 import time
@@ -36,7 +37,9 @@ from workers.records import from_json
 from workers.sharding import synced_norms
 from workers.storage import DamagedError, Storage
 from workers.training import Recipe
+from workers.trial_tags import NAMES, tagged
 
+LOG = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 20.0  # pretraining checkpoints every epoch, however short
 StageName = Literal["pretrain", "search", "finish", "fuse"]
 FINAL = ("finish", "fuse")  # stages that begin anew, on all of the data
@@ -59,6 +62,13 @@ class Trial:
     def seed(self) -> int:
         """The point's seed, else the study's."""
         return int(self.point.get("seed", self.study["seed"]))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What names the trial in log lines and metrics; empty where there is no such setting."""
+        settings = {**self.study["method"], **self.point, "seed": self.seed}
+        about = {"study": self.study["study"], "stage": self.stage, "trial": self.id}
+        return {name: str({**settings, **about}.get(name, "")) for name in NAMES}
 
     def path(self, what: Literal["checkpoint", "outcome"]) -> str:
         """Return the file of this attempt, relative to the study's directory."""
@@ -84,33 +94,8 @@ def run(
     where the method has a predictor. `report` gets a row of numbers for each step; the last row has
     `outcome`, the file that holds the result.
     """
-    started = time.perf_counter()
-    resources = trial.study["resources"]
-    reset_process(trial.seed, resources["cpus_per_worker"])
-    storage = Storage(trial.root)
-    saved = _latest_checkpoint(storage, trial)
-    history: list[Row] = saved["history"] if saved else []
-    elapsed = saved["seconds"] if saved else 0.0
-    written_at, progress = started, None
-    with synced_norms(resources["sync_batch_norm"]):
-        for progress in _steps(trial, storage, shared, device, saved["state"] if saved else None):
-            # A stage that was saved at its very end yields that step once more.
-            history = [row for row in history if row["step"] < progress.step]
-            history.append({"step": progress.step, **progress.metrics})
-            seconds = elapsed + time.perf_counter() - started
-            due = trial.stage == "pretrain" or time.perf_counter() - written_at > CHECKPOINT_EVERY_S
-            if agreed(due):
-                # Every rank collects the state, of which each may hold a part.
-                contents = {"state": progress.state(), "history": history, "seconds": seconds}
-                if is_first_rank():
-                    storage.write_bytes(trial.path("checkpoint"), to_bytes(contents))
-                written_at = time.perf_counter()
-            report({"trial": trial.id, "steps": progress.steps, **history[-1]})
-    seconds = elapsed + time.perf_counter() - started
-    outcome = _outcome(trial, progress, history, seconds)
-    if is_first_rank():
-        storage.write_bytes(trial.path("outcome"), outcome)
-    report({"trial": trial.id, "outcome": trial.path("outcome")})
+    with tagged(trial.tags):
+        _run(trial, shared, report, device)
 
 
 def reset_process(seed: int, threads: int) -> None:
@@ -269,6 +254,42 @@ def as_arrays(state: Any) -> Any:
 def as_tensors(state: Any) -> Any:
     """Replace NumPy arrays by private tensors: what a trial trains must be its own."""
     return _mapped(state, np.ndarray, lambda array: torch.from_numpy(array.copy()))
+
+
+def _run(
+    trial: Trial,
+    shared: Mapping[str, Any],
+    report: Callable[[Row], None],
+    device: torch.device,
+) -> None:
+    started = time.perf_counter()
+    resources = trial.study["resources"]
+    reset_process(trial.seed, resources["cpus_per_worker"])
+    storage = Storage(trial.root)
+    saved = _latest_checkpoint(storage, trial)
+    history: list[Row] = saved["history"] if saved else []
+    elapsed = saved["seconds"] if saved else 0.0
+    written_at, progress = started, None
+    with synced_norms(resources["sync_batch_norm"]):
+        for progress in _steps(trial, storage, shared, device, saved["state"] if saved else None):
+            # A stage that was saved at its very end yields that step once more.
+            history = [row for row in history if row["step"] < progress.step]
+            history.append({"step": progress.step, **progress.metrics})
+            seconds = elapsed + time.perf_counter() - started
+            due = trial.stage == "pretrain" or time.perf_counter() - written_at > CHECKPOINT_EVERY_S
+            if agreed(due):
+                # Every rank collects the state, of which each may hold a part.
+                contents = {"state": progress.state(), "history": history, "seconds": seconds}
+                if is_first_rank():
+                    storage.write_bytes(trial.path("checkpoint"), to_bytes(contents))
+                written_at = time.perf_counter()
+            LOG.info("step %d of %d %s", progress.step, progress.steps, dict(progress.metrics))
+            report({"trial": trial.id, "steps": progress.steps, **history[-1]})
+    seconds = elapsed + time.perf_counter() - started
+    outcome = _outcome(trial, progress, history, seconds)
+    if is_first_rank():
+        storage.write_bytes(trial.path("outcome"), outcome)
+    report({"trial": trial.id, "outcome": trial.path("outcome")})
 
 
 def _steps(

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from workers.trial_tags import NAMES, tagged
+
 
 @dataclass(frozen=True)
 class Task:
@@ -51,3 +53,16 @@ def double(prepared: int, item: int) -> tuple[int, int]:
 def prepare(shared: Mapping[str, Any]) -> int:
     """Return what `double` multiplies with."""
     return int(shared["numbers"].sum())
+
+
+def tagged_count(
+    trial: Task,
+    shared: Mapping[str, Any],
+    report: Callable[[dict[str, Any]], None],
+    device: torch.device,
+) -> None:
+    """Report two steps under tags that are the trial's own, and a number of its own name."""
+    with tagged({**dict.fromkeys(NAMES, ""), "trial": trial.id, "alpha": f"of {trial.id}"}):
+        for step in (1, 2):
+            report({"trial": trial.id, "step": step, "steps": 2, f"loss_{trial.id}": 0.5})
+        report({"trial": trial.id, "outcome": "none"})

@@ -25,6 +25,7 @@ MOST_NODES = 1000  # counted of one group: its bound may be none, or 2^31
 CONNECT_TIMEOUT_S = 10
 
 ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # for the Train tab of Ray's dashboard
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report waits for this poll
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # TensorBoard's alone is put back
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C interrupts the study, not one experiment

@@ -25,11 +25,13 @@ from ray.util.queue import Empty, Queue
 from search_spaces.base import Architecture
 from workers.executors.connection import HEAD, blind_nodes, cluster_nodes, connect
 from workers.executors.kept import KeptPredictions
+from workers.executors.ray_metrics import metered
 from workers.executors.ray_predicting import AskingDesk, Desk, answer
 from workers.executors.ray_processes import fetched, process_of
 from workers.executors.work import Resources, Row, Work, slots
 from workers.protocol import Predict
 from workers.storage import joined, parent_and_name
+from workers.trial_tags import log_with_tags
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -191,6 +193,9 @@ class _Rows(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into a file that we never read back
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.on_row({"trial": trial.config["trial"]})
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
@@ -230,6 +235,7 @@ def _trainable(
 ) -> Callable[[dict[str, Any]], None]:
     def run_one(config: dict[str, Any]) -> None:
         trial = by_id[config["trial"]]
+        log_with_tags()
         if dist.is_initialized():  # left behind in a reused process
             dist.destroy_process_group()
         try:
@@ -241,7 +247,7 @@ def _trainable(
                 computes = shared.get("predict") is None
                 uses_gpu = computes and resources.gpus_per_worker
                 device = torch.device("cuda" if uses_gpu else "cpu")
-                work(trial, fetched(shared), tune.report, device)
+                work(trial, fetched(shared), metered(tune.report), device)
         except Exception as error:
             traceback.print_exc()
             tune.report({"trial": trial.id, "error": one_line(error)})
@@ -260,8 +266,9 @@ def _train(
 ) -> None:
     def loop() -> None:
         device = get_device()
+        log_with_tags()
         try:
-            work(trial, fetched(shared), train.report, torch.device(device))
+            work(trial, fetched(shared), metered(train.report), torch.device(device))
         except torch.distributed.DistBackendError:
             raise  # another rank was lost: Train starts the group again
         except (ValueError, ArithmeticError, torch.cuda.OutOfMemoryError) as error:
