@@ -35,7 +35,14 @@ from workers.training import Recipe
 
 BATCH = 8  # not divisible by 3
 AUGMENT = Augmentation(pad=1, flip=True, erase=0.5)
-PRUNET = prunet.Config(alpha=0.1, warmup_epochs=1, epochs=1, batch_size=BATCH, augment=AUGMENT)
+PRUNET = prunet.Config(
+    alpha=0.1,
+    warmup_epochs=1,
+    epochs=2,  # between them, blocks are removed
+    batch_size=BATCH,
+    threshold_initial=0.2,
+    augment=AUGMENT,
+)
 BUDGETED = budgeted.Config(
     budget=30_000.0,
     lambda_=1e-4,
