@@ -7,10 +7,11 @@ directory and reports where. A failure of the trial's own making (a NaN, say) en
 
 from __future__ import annotations
 
+import itertools
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ import ray
 import torch
 import torch.distributed as dist
 from ray import train, tune
+from ray.exceptions import RayActorError, RayError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.tune.logger import TBXLoggerCallback
 from ray.util.queue import Empty, Queue
@@ -147,14 +149,16 @@ class RayCluster:
         trainable = _trainable(work, by_id, shared, self.resources, root)
         is_light = several or shared.get("predict") is not None
         asked = DRIVER_RESOURCES if is_light else self.resources.per_worker
-        at_once = max(1, slots(self.resources.per_worker, cluster_nodes(None)) // workers)
-        limit = self.resources.max_concurrent_trials or at_once
+        limit = self.resources.max_concurrent_trials
+        if is_light:  # nothing else holds them back; others wait for room, also on a node to come
+            at_once = max(1, slots(self.resources.per_worker, cluster_nodes(None)) // workers)
+            limit = min(at_once, limit or at_once)
         tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([dict(asked)])),
             param_space={"trial": tune.grid_search(list(by_id))},
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
-                max_concurrent_trials=min(at_once, limit),
+                max_concurrent_trials=limit,
                 time_budget_s=time_budget_s,
                 trial_dirname_creator=lambda trial: trial.config["trial"],
                 trial_name_creator=lambda trial: trial.config["trial"],
@@ -180,8 +184,19 @@ class RayCluster:
         on_row: Callable[[Row], None],
         folder: str = "",
     ) -> None:
-        """Train data-parallel on `resources.workers` workers; lost ones are replaced."""
-        _train(work, trial, shared, self.resources, self.resources.workers, folder, on_row)
+        """Train data-parallel on `resources.workers` workers; lost ones are replaced.
+
+        Raises:
+            RayActorError: what leads the workers was lost too often.
+        """
+        resources = self.resources
+        for losses in itertools.count(1):
+            try:
+                _train(work, trial, shared, resources, resources.workers, folder, on_row)
+                return
+            except RayActorError:  # Train replaces workers, but not what leads them
+                if losses > resources.max_failures:
+                    raise
 
 
 class _Rows(tune.Callback):
@@ -248,6 +263,8 @@ def _trainable(
                 uses_gpu = computes and resources.gpus_per_worker
                 device = torch.device("cuda" if uses_gpu else "cpu")
                 work(trial, fetched(shared), metered(tune.report), device)
+        except RayError:
+            raise  # something was lost around the trial: Tune starts it again
         except Exception as error:
             traceback.print_exc()
             tune.report({"trial": trial.id, "error": one_line(error)})
@@ -269,13 +286,11 @@ def _train(
         log_with_tags()
         try:
             work(trial, fetched(shared), metered(train.report), torch.device(device))
-        except torch.distributed.DistBackendError:
-            raise  # another rank was lost: Train starts the group again
-        except (ValueError, ArithmeticError, torch.cuda.OutOfMemoryError) as error:
+        except (ValueError, ArithmeticError) as error:  # the same on all ranks
             traceback.print_exc()
             train.report({"trial": trial.id, "error": one_line(error)})
 
-    queue = Queue(actor_options={"num_cpus": 0})
+    queue = Queue(actor_options={"num_cpus": 0, "resources": DRIVER_RESOURCES})
     root, name = parent_and_name(folder)
     trainer = TorchTrainer(
         loop,
@@ -294,6 +309,8 @@ def _train(
     )
     try:
         _fit(trainer, queue, on_row)
+    except train.WorkerGroupError as error:
+        on_row({"trial": trial.id, "error": one_line(_first_cause(error))})
     finally:
         queue.shutdown(force=True)
 
@@ -310,13 +327,22 @@ def _fit(trainer: TorchTrainer, queue: Queue, on_row: Callable[[Row], None]) -> 
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    while thread.is_alive() or not queue.empty():
-        try:
-            on_row(queue.get(timeout=0.2))
-        except Empty:
-            continue
+    try:
+        while thread.is_alive() or not queue.empty():
+            with suppress(Empty):
+                on_row(queue.get(timeout=0.2))
+    except RayActorError:
+        thread.join()  # nothing may start again beside what still runs
+        raise
     if failure:
         raise failure[0]
+
+
+def _first_cause(error: train.WorkerGroupError) -> BaseException:
+    """Return what one rank failed of, rather than what that did to those that waited for it."""
+    failures = list(error.worker_failures.values())
+    own = [failure for failure in failures if not isinstance(failure, dist.DistBackendError)]
+    return (own or failures or [error])[0]
 
 
 def one_line(error: BaseException) -> str:
