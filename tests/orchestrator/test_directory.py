@@ -1,7 +1,8 @@
-"""A directory that only one of several nodes sees is refused before anything is written there."""
+"""Where a study's directory is, what may stand there, and which nodes must see it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import InputError
-from orchestrator.directory import check_shared
+from orchestrator.config import InputError, load_config
+from orchestrator.directory import adopt, check_shared
+from tests.orchestrator import tiny
 from workers.storage import Storage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,36 @@ try:
 finally:
     cluster.shutdown()
 """
+
+
+@pytest.mark.parametrize(
+    ("parent", "directory"),
+    [
+        ("/shared/studies", "/shared/studies/random_digits"),
+        ("mock:///bucket/studies?x=1", "mock:///bucket/studies/random_digits?x=1"),
+    ],
+)
+def test_the_study_names_the_parent_of_its_directory(parent: str, directory: str) -> None:
+    command = ("run", "random_digits", "--executor", "serial", "--dry-run")
+    ended = tiny.paretoray(*command, "--set", f"storage={parent}")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"directory  {directory}\n" in ended.out
+
+
+def test_a_directory_may_be_moved_but_holds_one_study(tmp_path: Path) -> None:
+    storage, config = Storage(str(tmp_path)), load_config("random_digits")
+    adopt(config, storage)
+    text = (tmp_path / "study.yaml").read_text()
+    adopt(dataclasses.replace(config, storage="/elsewhere"), storage)
+    (tmp_path / "study.yaml").write_text(text.replace("storage: runs\n", ""))  # of older versions
+    adopt(config, storage)
+    with pytest.raises(InputError, match="another study; differing keys: seed; choose another"):
+        adopt(dataclasses.replace(config, seed=1), storage)
+
+
+def test_a_study_file_in_a_store_that_lacks_it_is_named() -> None:
+    with pytest.raises(InputError, match=r"mock:///bucket/study\.yaml: cannot be read: "):
+        load_config("mock:///bucket/study.yaml")
 
 
 def test_the_nodes_that_do_not_see_it_are_named(tmp_path: Path) -> None:
