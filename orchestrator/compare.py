@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 from orchestrator.loading import Classes, Study
 from orchestrator.pareto import Points, hypervolume, objectives, reference_point
 from orchestrator.results import Record
-from workers.metrics import negative_flip_rate
+from workers.metrics import negative_flip_matrix
 
 Json = dict[str, Any]
+MOST_COMPARED = 100  # models of a study that is not loaded as a whole
 _SHOWN = (
     "architecture",
     "digest",
@@ -61,7 +62,7 @@ def compare(studies: Sequence[Study]) -> Json:
         which front points dominate which of the other's; `flips`, the negative flip rate on the
         validation split when the model of a row is replaced by that of a column, null where the
         two have no predictions on the same samples; of a study that is not loaded as a whole, the
-        models are its front.
+        models are its front, evenly chosen where that is long.
 
     Raises:
         ValueError: the studies differ in data set or cost, or none has a front.
@@ -128,20 +129,30 @@ def _dominance(study: Study, other: Study, front: Points, other_front: Points) -
 
 def _flips(studies: Sequence[Study]) -> Json:
     models: list[Json] = []
-    known: list[tuple[Classes, Classes | None]] = []
+    predicted: list[Classes] = []
+    labelled: dict[bytes, tuple[Classes, list[int]]] = {}  # models by the samples they saw
     for study in studies:
-        labels, predicted = study.labels(), study.predicted()
-        for record in study.front() if study.left_out else study.finished():
-            if record["candidate"] in predicted:
-                models.append({"directory": study.directory, "candidate": record["candidate"]})
-                known.append((predicted[record["candidate"]], labels))
-    rates = [[_rate(*old, *new) for new in known] for old in known]
+        labels, known = study.labels(), study.predicted()
+        for name in _compared(study, known):
+            if labels is not None:
+                labelled.setdefault(labels.tobytes(), (labels, []))[1].append(len(models))
+            models.append({"directory": study.directory, "candidate": name})
+            predicted.append(known[name])
+    rates: list[list[float | None]] = [[None] * len(models) for _ in models]
+    for labels, places in labelled.values():
+        matrix = negative_flip_matrix(np.stack([predicted[i] for i in places]), labels)
+        for row, old in enumerate(places):
+            for column, new in enumerate(places):
+                rates[old][new] = float(matrix[row, column])
     return {"models": models, "nfr": rates}
 
 
-def _rate(
-    old: Classes, old_labels: Classes | None, new: Classes, new_labels: Classes | None
-) -> float | None:
-    if old_labels is None or new_labels is None or not np.array_equal(old_labels, new_labels):
-        return None
-    return float(negative_flip_rate(old, new, old_labels))
+def _compared(study: Study, known: Container[str]) -> list[str]:
+    """Return the models to set against others: all finished, or of a sample its front, evenly."""
+    records = study.front() if study.left_out else study.finished()
+    names = [record["candidate"] for record in records if record["candidate"] in known]
+    if not study.left_out or len(names) <= MOST_COMPARED:
+        return names
+    return [
+        names[place * (len(names) - 1) // (MOST_COMPARED - 1)] for place in range(MOST_COMPARED)
+    ]
