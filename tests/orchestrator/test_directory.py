@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from orchestrator.config import InputError, load_config
 from orchestrator.directory import adopt, check_shared
+from tests.cluster.local_cluster import driven, local_cluster
 from tests.orchestrator import tiny
+from workers.executors.connection import blind_nodes
 from workers.storage import Storage
-
-ROOT = Path(__file__).resolve().parents[2]
-TWO_NODES = """
-import json, sys
-from pathlib import Path
-from ray.cluster_utils import Cluster
-from workers.executors.ray_cluster import RayCluster
-from workers.executors.work import Resources
-
-cluster = Cluster()
-try:
-    cluster.add_node(num_cpus=0)
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    executor = RayCluster(Resources(), cluster.address)
-    answers = [executor.blind_nodes(Path(path)) for path in sys.argv[1:]]
-    executor.close()
-    print(json.dumps(answers))
-finally:
-    cluster.shutdown()
-"""
 
 
 @pytest.mark.parametrize(
@@ -95,8 +73,10 @@ def test_an_object_store_is_seen_by_all() -> None:
 @pytest.mark.slow
 def test_several_nodes_on_one_machine_share_its_folders(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("")
-    command = [sys.executable, "-c", TWO_NODES, str(tmp_path / "there"), str(tmp_path / "absent")]
-    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    there, absent = json.loads(ended.stdout.splitlines()[-1])
-    assert there == []
-    assert absent == ["127.0.0.1"]
+    with local_cluster({"num_cpus": 1}, {"num_cpus": 1}, num_cpus=0) as cluster:
+        blind = {
+            name: driven(cluster.address, blind_nodes, tmp_path / name, {"CPU": 1.0})
+            for name in ("there", "absent")
+        }
+    assert blind["there"] == []
+    assert len(blind["absent"]) == 1  # the nodes have one address
