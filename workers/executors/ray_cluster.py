@@ -290,7 +290,9 @@ def _train(
             traceback.print_exc()
             train.report({"trial": trial.id, "error": one_line(error)})
 
-    queue = Queue(actor_options={"num_cpus": 0, "resources": DRIVER_RESOURCES})
+    # On the head, for which a trial's own placement group has no room.
+    where = {"resources": DRIVER_RESOURCES, "scheduling_strategy": "DEFAULT"}
+    queue = Queue(actor_options={"num_cpus": 0, **where})
     root, name = parent_and_name(folder)
     trainer = TorchTrainer(
         loop,
