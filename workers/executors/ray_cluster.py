@@ -30,6 +30,7 @@ from workers.executors.kept import KeptPredictions
 from workers.executors.ray_metrics import metered
 from workers.executors.ray_predicting import AskingDesk, Desk, answer
 from workers.executors.ray_processes import fetched, process_of
+from workers.executors.ray_reservations import free_orphans
 from workers.executors.work import Resources, Row, Work, slots
 from workers.protocol import Predict
 from workers.storage import joined, parent_and_name
@@ -309,6 +310,7 @@ def _train(
             callbacks=[_Forward(queue)],  # type: ignore[list-item]
         ),
     )
+    free_orphans()  # of an earlier try, whose leader was lost
     try:
         _fit(trainer, queue, on_row)
     except train.WorkerGroupError as error:
