@@ -39,6 +39,7 @@ training: {epochs: 1, batch_size: 64}
 resources: {workers: 2}
 """
 KINDS = ("worker", "actor", "raylet", "driver")
+STAGES = ("pretrain:", "search:", "select:", "finish:", "report")
 NODES = 2  # beside the head
 LIMIT_S = 900  # a study that takes longer hangs
 LOOK_EVERY_S = 0.05
@@ -236,8 +237,8 @@ def difference(expected: Mapping[str, Any], directory: Path) -> str | None:
 def stage_of(directory: Path) -> str:
     """Return the stage that the driver spoke of last."""
     said = log_of(directory).read_text(errors="replace").splitlines()
-    lines = [each for each in said if ":" in each]
-    return lines[-1].split(":")[0] if lines else "start"
+    stages = [each.split(":")[0] for each in said if each.startswith(STAGES)]
+    return stages[-1] if stages else "start"
 
 
 def line(kill: Kill, ending: Ending) -> str:
