@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# A Ray with a dashboard, in a process of its own: that of the other tests has none. Runs of Train V2
-# are under runs/v1; the address without it is that of Train V1.
+# A Ray with a dashboard, in a process of its own: that of the other tests has none. The address
+# without v1 at its end is that of Train V1.
 SCRIPT = """
 import os, sys, time, urllib.error, urllib.request
 import numpy as np
