@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +122,8 @@ class Chaos:
             ending = self.run(f"{kind}-{seed}-{attempt}", kill)
             print(line(kill, ending), flush=True)
             if ending.killed or ending.problem:
-                break
-        return kill, ending
+                return kill, ending
+        return kill, replace(ending, problem="nothing was killed")
 
     def run(self, name: str, kill: Kill | None = None) -> Ending:
         """Run the study in a directory of its own, and compare what it ends with."""
