@@ -140,11 +140,11 @@ def front(
     if as_json:
         print_json(found)
         return
-    if found["left_out"]:
-        total = len(found["candidates"]) + found["left_out"]
-        print_lines([f"the front; {total:,} networks are finished"])
-    front_only = bool(found["left_out"])
-    _print_front([row for row in found["candidates"] if row["on_front"] or not front_only])
+    rows = found["candidates"]
+    if "left_out" in found:
+        print_lines([f"the front of {len(rows) + found['left_out']:,} finished networks"])
+        rows = [row for row in rows if row["on_front"]]
+    _print_front(rows)
 
 
 @app.command()

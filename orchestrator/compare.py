@@ -41,15 +41,16 @@ def front_json(study: Study) -> Json:
     """Return a study's finished candidates, cheapest first; `on_front` marks the Pareto front.
 
     Objectives are minimised; `error` is 1 - val_accuracy. Accuracies and rates are fractions.
-    `left_out` counts the finished candidates that are not among them.
+    `left_out`, if there, counts the finished candidates that are not among them.
     """
+    left_out = study.left_out.get("finished", 0)
     return {
         "study": study.name,
         "method": study.config["method"]["name"],
         "directory": study.directory,
         "objectives": ["error", study.cost_name],
-        "left_out": study.left_out.get("finished", 0),
         "candidates": [_candidate(record) for record in study.finished()],
+        **({"left_out": left_out} if left_out else {}),
     }
 
 
