@@ -123,7 +123,8 @@ def product(directory: str, trials: int, seconds: float) -> Watch:
     pending = [run.trial(f"t{i:04d}", "search", point={"seed": i}) for i in range(trials)]
     rows = Rows(run, pending, end)
     work = partial(nap, seconds)
-    run.executor.run_trials(work, pending, {}, rows, folder=run.folder("search"))
+    with tracking.following(directory):
+        run.executor.run_trials(work, pending, {}, rows, folder=run.folder("search"))
     rows.check()
     warning = tracking.sync(load(directory))
     if warning or rows.failures:

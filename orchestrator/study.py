@@ -84,8 +84,10 @@ def run_study(
         )
         for files in run.results.files.values():
             drop_replaced(files)
-        for stage in (measure, pretrain, search, select, finish, fuse, report):
-            stage(run)
+        with tracking.following(storage.root):
+            for stage in (measure, pretrain, search, select, finish, fuse):
+                stage(run)
+        report(run)
 
 
 def measure(run: Run) -> None:

@@ -1,8 +1,9 @@
 """MLflow: one run per study and, below it, one per candidate, written from the results tables.
 
-Syncing again changes nothing that is there, leaves no run open and removes runs of candidates that
-are gone, so a study that was interrupted and resumed looks like one that was not. The results in
-the study's directory are the truth; MLflow shows a copy.
+While a study runs, a thread follows what it writes. Syncing at its end, or again, changes nothing
+that is there, leaves no run open and removes runs of candidates that are gone, so a study that was
+interrupted and resumed looks like one that was not. The results in the study's directory are the
+truth; MLflow shows a copy.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import matplotlib.figure
@@ -26,16 +29,19 @@ import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
-from orchestrator.loading import Study
+from orchestrator.loading import Study, load
 from orchestrator.pareto import hypervolume, objectives, reference_point
 from orchestrator.results import Record
 from workers.storage import Storage
 
 EXPERIMENT = "paretoray"
 STUDY_ID, CANDIDATE, FRONT = "paretoray.study_id", "paretoray.candidate", "paretoray.front"
+NO_FRONT = "none yet"  # under FRONT
+WRITTEN = "paretoray.written"  # a digest of what a candidate's run shows
 PARENT = "mlflow.parentRunId"
 ID_FILE = "mlflow_id"  # moves with the directory, so a moved study keeps its runs
-BATCH = 1000  # metrics that MLflow takes in one call
+BATCH = 800  # metrics in one call; MLflow takes 1,000 of metrics, parameters and tags
+FOLLOW_EVERY_S = 5.0
 _TAGS = ("stage", "preset", "digest", "on_front", "latency_device", "latency_backend")
 _NOT_METRICS = ("seed", "on_front")
 _TABLE_COLUMNS = ("candidate", "val_accuracy", "test_accuracy", "cost", "latency_ms", "macs", "nfr")
@@ -73,6 +79,22 @@ def sync(study: Study, uri: str | None = None) -> str | None:
     return None
 
 
+@contextmanager
+def following(directory: str, uri: str | None = None) -> Iterator[None]:
+    """Write, in a thread, the runs of a study's candidates as they come; `sync` completes them.
+
+    What cannot be written is left to `sync`, which says why.
+    """
+    ended = Event()
+    thread = Thread(target=_follow, args=(directory, uri, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def locate(directory: str, uri: str | None = None) -> Target:
     """Return the tracking target of a study's directory.
 
@@ -103,9 +125,7 @@ def _reach(uri: str) -> None:
 
 
 def _sync(study: Study, target: Target) -> None:
-    # It tells of every table that it creates.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    client = MlflowClient(tracking_uri=target.uri)
+    client = _client(target)
     writer = _Writer(client, study, Storage(study.directory), _histories(study))
     experiment = _experiment(client, target)
     study_id = _study_id(writer.storage)
@@ -119,6 +139,35 @@ def _sync(study: Study, target: Target) -> None:
     writer.finish(parent)
 
 
+def _follow(directory: str, uri: str | None, ended: Event) -> None:
+    with suppress(Exception):
+        target = locate(directory, uri)
+        _reach(target.uri)
+        client, storage = _client(target), Storage(directory)
+        experiment, study_id = _experiment(client, target), _study_id(storage)
+        runs = _runs(client, experiment, study_id)
+        pause_s = FOLLOW_EVERY_S
+        while not ended.wait(pause_s):
+            started = time.monotonic()
+            study = load(directory)
+            writer = _Writer(client, study, storage, _histories(study))
+            parent = runs.get(None) or writer.begun(experiment, study_id)
+            runs[None] = parent
+            for record in study.records:
+                if ended.is_set():
+                    return
+                name = record["candidate"]
+                run = runs.get(name) or _create(client, experiment, record, study_id)
+                runs[name] = writer.candidate(record, run, parent)
+            pause_s = max(FOLLOW_EVERY_S, time.monotonic() - started)  # half of the time at most
+
+
+def _client(target: Target) -> MlflowClient:
+    # It tells of every table that it creates.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=target.uri)
+
+
 @dataclass(frozen=True)
 class _Writer:
     client: MlflowClient
@@ -129,13 +178,21 @@ class _Writer:
     def parent(self, experiment: str, study_id: str, run: Run | None) -> Run:
         """Return the study's own run; one whose front changed, or is incomplete, is made anew."""
         if run is not None:
-            if run.data.tags.get(FRONT) == _front_digest(self.study):
+            if run.data.tags.get(FRONT) in (NO_FRONT, _front_digest(self.study)):
                 return run
             self.client.delete_run(run.info.run_id)  # a logged curve cannot shrink
-        return self.client.create_run(experiment, None, {STUDY_ID: study_id}, self.study.name)
+        return self.begun(experiment, study_id)
 
-    def candidate(self, record: Record, run: Run, parent: Run) -> None:
-        """Write a candidate's parameters, metrics, tags and files, and end its run."""
+    def begun(self, experiment: str, study_id: str) -> Run:
+        """Return a new run of the study's own, without a front."""
+        tags = {STUDY_ID: study_id, FRONT: NO_FRONT}
+        return self.client.create_run(experiment, None, tags, self.study.name)
+
+    def candidate(self, record: Record, run: Run, parent: Run) -> Run:
+        """Write a candidate's parameters, metrics, tags and files, and end its run.
+
+        A run that shows all this is left alone. Returns the run, its tag `WRITTEN` up to date.
+        """
         run_id, when = run.info.run_id, run.info.start_time
         metrics = [
             Metric(key, float(value), when, 0)
@@ -144,31 +201,40 @@ class _Writer:
         ]
         for trial in sorted({record["trial"], record["candidate"]} - {None}):
             metrics += self.histories.get(trial, ())
-        for start in range(0, len(metrics), BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        about = {key: record[key] for key in ("study", "method", "seed")} | record["params"]
-        tags = {key: record[key] for key in _TAGS if record[key] is not None}
-        self.client.log_batch(
-            run_id,
-            params=[Param(key, str(value)) for key, value in about.items()],
-            tags=[RunTag(k, str(v)) for k, v in {**tags, PARENT: parent.info.run_id}.items()],
-        )
+        written = _digest([record, len(metrics), parent.info.run_id])
+        if run.data.tags.get(WRITTEN) == written:
+            return run
         self.client.log_dict(run_id, record["architecture"], "architecture.json")
         for path in self.storage.list(f"models/{record['candidate']}"):
             self.file(run_id, path, "model")
         self.client.set_terminated(run_id, "FINISHED", when + _milliseconds(record))
+        about = {key: record[key] for key in ("study", "method", "seed")} | record["params"]
+        tags = {key: record[key] for key in _TAGS if record[key] is not None}
+        tags |= {PARENT: parent.info.run_id, WRITTEN: written}
+        while len(metrics) > BATCH:
+            self.client.log_batch(run_id, metrics=metrics[-BATCH:])
+            del metrics[-BATCH:]
+        # Last, as it has WRITTEN: what was cut off before is written again.
+        self.client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[Param(key, str(value)) for key, value in about.items()],
+            tags=[RunTag(key, str(value)) for key, value in tags.items()],
+        )
+        run.data.tags[WRITTEN] = written
+        return run
 
     def finish(self, parent: Run) -> None:
         """Write the front, the data set and the files of the study, and end its run."""
         run_id = parent.info.run_id
-        if FRONT not in parent.data.tags:
+        if parent.data.tags[FRONT] == NO_FRONT:
+            self.client.delete_tag(run_id, FRONT)  # a run that is left half written is made anew
             self.front(run_id, parent.info.start_time)
             labels = self.study.labels()
             if labels is not None:
                 self.client.log_inputs(run_id, [_dataset(self.study, labels.tobytes())])
             params = [Param(key, value[:500]) for key, value in _flat(self.study.config)]
             self.client.log_batch(run_id, params=params)
-            # Last, so that a run that was left half written is made anew.
             self.client.set_tag(run_id, FRONT, _front_digest(self.study))
         self.file(run_id, "study.yaml", None)
         if parent.info.status != "FINISHED":
@@ -288,7 +354,11 @@ def _front_digest(study: Study) -> str:
     shown = [
         [r["candidate"], r["val_accuracy"], r["test_accuracy"], r["cost"]] for r in study.front()
     ]
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
+    return _digest(shown)
+
+
+def _digest(shown: Any) -> str:
+    return hashlib.sha256(json.dumps(shown, default=str).encode()).hexdigest()[:12]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -12,8 +12,16 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from orchestrator import Study, load
-from orchestrator.tracking import EXPERIMENT, PARENT, STUDY_ID, locate, sync
+from orchestrator import Study, load, tracking
+from orchestrator.tracking import (
+    EXPERIMENT,
+    PARENT,
+    STUDY_ID,
+    WRITTEN,
+    following,
+    locate,
+    sync,
+)
 from tests.orchestrator.fabricated import fabricate
 from workers.storage import Storage
 
@@ -41,11 +49,16 @@ def client_of(study: Study) -> MlflowClient:
     return MlflowClient(tracking_uri=locate(study.directory).uri)
 
 
-def runs_of(study: Study) -> tuple[Run, list[Run]]:
+def all_runs(study: Study) -> list[Run]:
     client = client_of(study)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     study_id = Storage(study.directory).read_bytes("mlflow_id").decode()
-    runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_ID}` = '{study_id}'")
+    found = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_ID}` = '{study_id}'")
+    return list(found)
+
+
+def runs_of(study: Study) -> tuple[Run, list[Run]]:
+    runs = all_runs(study)
     (parent,) = [run for run in runs if PARENT not in run.data.tags]
     return parent, [run for run in runs if run is not parent]
 
@@ -125,7 +138,7 @@ def test_a_changed_front_and_a_lost_candidate_leave_no_ghost(study: Study) -> No
     assert len(snapshot(study)["curve"]) == len(study.front()) - 1
 
 
-@pytest.mark.parametrize("calls", [1, 9, 2 * CANDIDATES + 1])
+@pytest.mark.parametrize("calls", [1, 5, CANDIDATES + 1])
 def test_an_interrupted_sync_is_mended_by_the_next(
     study: Study, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
@@ -145,6 +158,30 @@ def test_an_interrupted_sync_is_mended_by_the_next(
     parent, children = runs_of(study)
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     assert len(children) == CANDIDATES
+
+
+def test_candidates_appear_while_a_study_runs(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "FOLLOW_EVERY_S", 0.01)
+    with following(study.directory):
+        deadline = time.monotonic() + 60
+        while len(seen := written(study)) < CANDIDATES and time.monotonic() < deadline:
+            time.sleep(0.1)
+    parent, _ = runs_of(study)
+    assert parent.info.status == "RUNNING"
+    assert "front/size" not in parent.data.metrics
+    assert sync(study) is None
+    assert written(study) == seen
+    assert runs_of(study)[0].info.run_id == parent.info.run_id
+    assert runs_of(study)[0].data.metrics["front/size"] == len(study.front())
+
+
+def written(study: Study) -> dict[str, str]:
+    """Return, by the run of each candidate that is whole, the digest of what it shows."""
+    if not Storage(study.directory).exists("mlflow_id"):
+        return {}
+    return {r.info.run_id: r.data.tags[WRITTEN] for r in all_runs(study) if WRITTEN in r.data.tags}
 
 
 def test_a_moved_study_keeps_its_runs(study: Study) -> None:
