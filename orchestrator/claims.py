@@ -42,6 +42,8 @@ def claimed_object(storage: Storage, note: Callable[[str], None]) -> Iterator[No
     """
     own = f"{FOLDER}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     ended, lost = Event(), Event()
+    # Not SIGINT, which a shell lets processes in the background ignore.
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
         _take(storage, own, note)
         thread = Thread(target=_keep, args=(storage, own, ended, lost), daemon=True)
@@ -56,6 +58,7 @@ def claimed_object(storage: Storage, note: Callable[[str], None]) -> Iterator[No
             raise InputError(f"{storage.root}: another driver took this study over") from None
         raise
     finally:
+        signal.signal(signal.SIGUSR1, before)
         with suppress(StorageError):  # it expires
             storage.delete(own)
 
@@ -85,7 +88,7 @@ def _keep(storage: Storage, own: str, ended: Event, lost: Event) -> None:
         try:
             if not storage.exists(own):
                 lost.set()
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGUSR1)
                 return
             storage.write_bytes(own, b"")
         except StorageError:
