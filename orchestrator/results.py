@@ -20,6 +20,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -234,7 +235,8 @@ def records(candidates: pa.Table) -> list[Record]:
     return [_record(row) for row in candidates.to_pylist()]
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return the versions of what shapes a result."""
     found = {}
     for name in ("paretoray", "torch", "ray"):
