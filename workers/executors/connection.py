@@ -12,6 +12,7 @@ import ray
 import torch
 from ray._private import ray_constants
 from ray._private.state import state
+from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 from ray.util import get_node_ip_address
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ruamel.yaml import YAML
@@ -114,9 +115,17 @@ def blind_nodes(path: Path, asked: Mapping[str, float]) -> list[str]:
         return []
     task = ray.remote(num_cpus=0)(_sees)
     placed = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    seen = ray.get([task.options(scheduling_strategy=place).remote(str(path)) for place in placed])
-    pairs = zip(nodes, seen, strict=True)
+    asking = [task.options(scheduling_strategy=place).remote(str(path)) for place in placed]
+    pairs = zip(nodes, map(_unless_lost, asking), strict=True)
     return sorted({node["NodeManagerAddress"] for node, sees in pairs if not sees})
+
+
+def _unless_lost(answer: ray.ObjectRef[bool]) -> bool:
+    """Return a node's answer; yes for one that was lost a moment ago, which Ray notices late."""
+    try:
+        return ray.get(answer)
+    except (TaskUnschedulableError, NodeDiedError, WorkerCrashedError):
+        return True
 
 
 def _sees(path: str) -> bool:
