@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import ray
 
 from orchestrator.config import InputError, load_config
 from orchestrator.directory import adopt, check_shared
@@ -68,6 +69,15 @@ def test_a_folder_that_all_see_passes(tmp_path: Path) -> None:
 
 def test_an_object_store_is_seen_by_all() -> None:
     check_shared(Storage("mock:///bucket"), lambda path: [str(path)])
+
+
+def test_a_node_that_was_lost_a_moment_ago_is_not_asked(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (head,) = ray.nodes()
+    lost = {**head, "NodeID": "1" * len(head["NodeID"]), "NodeManagerAddress": "10.0.0.7"}
+    monkeypatch.setattr(ray, "nodes", lambda: [head, lost])
+    assert blind_nodes(tmp_path, {"CPU": 1.0}) == []
 
 
 @pytest.mark.slow
