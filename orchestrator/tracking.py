@@ -29,7 +29,7 @@ import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
-from orchestrator.loading import Study, load
+from orchestrator.loading import Study, load, shown
 from orchestrator.pareto import hypervolume, objectives, reference_point
 from orchestrator.results import Record
 from workers.storage import Storage
@@ -149,7 +149,9 @@ def _follow(directory: str, uri: str | None, ended: Event) -> None:
         pause_s = FOLLOW_EVERY_S
         while not ended.wait(pause_s):
             started = time.monotonic()
-            study = load(directory)
+            study = load(directory, shown)
+            if study.left_out:  # which candidates are shown is known at the end
+                return
             writer = _Writer(client, study, storage, _histories(study))
             parent = runs.get(None) or writer.begun(experiment, study_id)
             runs[None] = parent
