@@ -68,11 +68,11 @@ def main() -> None:
             watch = product(f"{scratch}/runs/driver", arguments.trials, arguments.seconds)
             watch.show("product, trials and results", ideal_s, watch.ended)
             watch.show("product, MLflow too", ideal_s, watch.tracked)
-            for count, size in watch.memory_mib.items():
-                print(f"  the driver's memory after {count} trials: {size:.0f} MiB")
+            watch.show_memory()
         if arguments.only != "product":
             watch = bare(f"{scratch}/tune", arguments.trials, arguments.seconds)
             watch.show("Tune alone", ideal_s, watch.ended)
+            watch.show_memory()
 
 
 class Watch:
@@ -97,6 +97,11 @@ class Watch:
         """Print the time up to an end."""
         wall_s = end - self.up
         print(f"{what}: {wall_s:.1f} s, {100 * (wall_s / ideal_s - 1):+.0f} % over {ideal_s:.1f} s")
+
+    def show_memory(self) -> None:
+        """Print how large this process was."""
+        for count, size in self.memory_mib.items():
+            print(f"  the driver's memory after {count} trials: {size:.0f} MiB")
 
 
 def product(directory: str, trials: int, seconds: float) -> Watch:

@@ -2,9 +2,9 @@
 
     python benchmarks/scale.py [--rows 1000000] [--dir FOLDER]
 
-Rows are made up, 1,000 to a file, all of them finished networks; architectures are drawn from the
-GPUNet space, so that rows are as long as real ones. Every command is a process of its own; peak
-memory is the kernel's count for it.
+Rows are made up, 1,000 to a merged file, all of them finished networks; architectures are drawn
+from the GPUNet space, so that rows are as long as real ones. Every command is a process of its own;
+peak memory is the kernel's count for it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from orchestrator.pareto import pareto_front
 from orchestrator.results import SCHEMAS, Results
+from orchestrator.table_files import HELD, MERGED, SUFFIX
 from search_spaces.base import digest, sample
 from search_spaces.gpunet import GPUNet
 from workers.storage import Storage
@@ -87,7 +89,11 @@ def make_up(storage: Storage, rows: int) -> None:
     for start in range(0, rows, ROWS_PER_FILE):
         span = slice(start, min(start + ROWS_PER_FILE, rows))
         table = candidates(start, accuracy[span], cost[span], on_front[span], same)
-        results.files["candidates"].write(f"t{start // ROWS_PER_FILE:03d}", table)
+        held = {HELD: json.dumps(dict.fromkeys(table["candidate"].to_pylist(), 1))}
+        file = pa.BufferOutputStream()
+        pq.write_table(table.replace_schema_metadata(held), file)
+        name = f"{MERGED}{start // ROWS_PER_FILE:06d}{SUFFIX}"
+        storage.write_bytes(f"results/candidates/{name}", file.getvalue().to_pybytes())
     predict(results, [name_of(index) for index in np.flatnonzero(on_front)], rng)
 
 
@@ -136,7 +142,7 @@ def predict(results: Results, names: Sequence[str], rng: np.random.Generator) ->
 
 def name_of(index: int) -> str:
     """Return a candidate's name: of trial and place."""
-    return f"t{index // ROWS_PER_FILE:03d}.{index % ROWS_PER_FILE}"
+    return f"t{index // ROWS_PER_FILE:04d}.{index % ROWS_PER_FILE:03d}"
 
 
 def show_files(what: str, directory: str) -> None:

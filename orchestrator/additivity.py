@@ -18,9 +18,9 @@ from scipy.stats import spearmanr
 
 from cost_models.latency_probe import BACKENDS, measure_module
 from cost_models.latency_table import LatencyTable
-from orchestrator.config import InputError
 from orchestrator.view import View
 from search_spaces.base import Architecture, Block, SearchSpace, sample
+from workers.errors import InputError
 
 NEAR = 0.1  # relative error of a prediction that counts as near
 BEFORE, AFTER, MUTED = "#d9576b", "#1f6f8b", "#8795a1"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
-from orchestrator.config import InputError
+from workers.errors import InputError
 from workers.storage import Storage, StorageError
 
 FOLDER = "drivers"

@@ -20,6 +20,7 @@ from cost_models.latency_probe import BACKENDS
 from search_spaces import SPACES
 from workers.costs import COSTS, Machines
 from workers.datasets import DATASETS
+from workers.errors import InputError
 from workers.executors.work import Resources
 from workers.methods import METHODS
 from workers.records import adapter, from_json, to_json
@@ -31,10 +32,6 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "space": SPACES,
     "dataset": DATASETS,
 }
-
-
-class InputError(ValueError):
-    """Bad input: one line that names the key or file, what was given and what is allowed."""
 
 
 @dataclass(frozen=True)

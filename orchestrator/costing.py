@@ -13,8 +13,9 @@ from cost_models import COST_MODELS, CostModel, distributed_model
 from cost_models.distributed import Schedule
 from cost_models.latency_table import LatencyTable, MissingBlockError
 from cost_models.network_latency import Delay, network_latency
-from orchestrator.config import InputError, nearest
+from orchestrator.config import nearest
 from search_spaces.base import Architecture, Layer, SearchSpace, digest
+from workers.errors import InputError
 
 LAYER_FIELDS = ("name", "kind", "module", "in_shape", "out_shape", "kernel_size", "stride")
 

@@ -13,8 +13,9 @@ from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from orchestrator.claims import claimed_object
-from orchestrator.config import InputError, StudyConfig
+from orchestrator.config import StudyConfig
 from orchestrator.loading import stored_config
+from workers.errors import InputError
 from workers.storage import DamagedError, Storage
 
 

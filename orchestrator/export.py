@@ -8,8 +8,9 @@ from typing import Literal
 import safetensors.torch
 
 from cost_models.onnx_export import checked_onnx
-from orchestrator.config import InputError, nearest
+from orchestrator.config import nearest
 from orchestrator.loading import Study
+from workers.errors import InputError
 from workers.storage import Storage
 from workers.trial import build_space, load_weights, weights_path
 

@@ -8,10 +8,11 @@ from functools import partial
 from cost_models.backends import BackendError
 from cost_models.latency_probe import measure
 from cost_models.latency_table import LatencyTable
-from orchestrator.config import InputError, Latency
+from orchestrator.config import Latency
 from orchestrator.measuring import TableMismatchError, measured, missing
 from orchestrator.view import View
 from search_spaces.base import Block
+from workers.errors import InputError
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.storage import DamagedError, Storage

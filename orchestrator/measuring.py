@@ -11,10 +11,11 @@ from typing import Any
 
 from cost_models.latency_probe import measure
 from cost_models.latency_table import LatencyTable
-from orchestrator.config import InputError, Latency, nearest, validate
+from orchestrator.config import Latency, nearest, validate
 from orchestrator.view import View
 from search_spaces import SPACES
 from search_spaces.base import Block, SearchSpace
+from workers.errors import InputError
 from workers.storage import Storage
 
 BLOCKS_PER_PART = 16  # what an interrupt can lose

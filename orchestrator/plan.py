@@ -10,7 +10,7 @@ from typing import Any
 
 from cost_models.latency_table import LatencyTable
 from orchestrator import sweep
-from orchestrator.config import InputError, StudyConfig, nearest
+from orchestrator.config import StudyConfig, nearest
 from orchestrator.latencies import TABLE
 from orchestrator.measuring import measurable_blocks
 from orchestrator.publish import reference_predictions
@@ -19,6 +19,7 @@ from workers.costs import TABLE_COST
 from workers.datasets import DATASETS
 from workers.datasets.splits import draw_classes
 from workers.distillation import check_teacher
+from workers.errors import InputError
 from workers.inputs import check_augmentation, check_output
 from workers.methods import METHODS
 from workers.protocol import Method

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib.figure
 
-from orchestrator.config import InputError
+from workers.errors import InputError
 from workers.storage import Storage
 
 PLOTS = (".pdf", ".png", ".svg")

@@ -1,4 +1,4 @@
-"""What commands print on standard output: lines, tables for people, JSON for programs."""
+"""What commands print: lines, tables for people, JSON for programs, and why they fail."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+LONGEST_LINE = 400  # of an error that some library makes up
 PIPE_WIDTH = 200  # of tables that go to a file or another program
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -36,6 +37,19 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(escape(_cell(value)) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
+
+
+def fail(reason: str | BaseException, code: int) -> int:
+    """Say on standard error why a command fails; return its code."""
+    line = reason if isinstance(reason, str) else one_line(reason)
+    sys.stderr.write(f"paretoray: {line}\n")
+    return code
 
 
 def _cell(value: Any) -> str:

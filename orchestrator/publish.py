@@ -14,7 +14,7 @@ import torch
 from cost_models import COST_MODELS
 from cost_models.latency_table import LatencyTable
 from cost_models.onnx_export import checked_onnx
-from orchestrator.config import InputError, Proxy, StudyConfig
+from orchestrator.config import Proxy, StudyConfig
 from orchestrator.loading import finished as is_finished
 from orchestrator.loading import load
 from orchestrator.pareto import objectives, pareto_front
@@ -22,6 +22,7 @@ from orchestrator.report import graphs
 from orchestrator.results import Record, Results, ResultsError
 from search_spaces.base import Architecture, SearchSpace, digest
 from workers.datasets import Data, truth
+from workers.errors import InputError
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.methods import METHODS

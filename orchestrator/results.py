@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.table_files import TableFiles
+from workers.errors import InputError
 from workers.storage import Storage
 
 TableName = Literal["candidates", "history", "predictions", "labels"]
@@ -102,7 +103,7 @@ SCHEMAS: Mapping[TableName, pa.Schema] = {
 }
 
 
-class ResultsError(ValueError):
+class ResultsError(InputError):
     """Results that cannot be read, or a directory that holds none: one line that names it."""
 
 
@@ -192,7 +193,7 @@ class Results:
         Raises:
             ResultsError: as for `read`.
         """
-        return records(self.read("candidates", damaged, candidates=names))
+        return records(self.read("candidates", damaged, parts=names))
 
     def read(
         self,
@@ -201,6 +202,7 @@ class Results:
         *,
         columns: Sequence[str] | None = None,
         candidates: Collection[str] | None = None,
+        parts: Collection[str] | None = None,
     ) -> pa.Table:
         """Return a table, parts in the order of their names.
 
@@ -209,12 +211,14 @@ class Results:
             damaged: collects a line for every file that cannot be read, instead of raising.
             columns: those to read; default: all.
             candidates: those whose rows to read, of tables that name them; default: all.
+            parts: the parts to read, and no others; absent ones are left out. Default: all.
 
         Raises:
             ResultsError: a file cannot be read; names the first one.
         """
         lines: list[str] = []
-        found = self.files[table].read(lines, columns, candidates)
+        wanted = None if parts is None else set(map(_file_name, parts))
+        found = self.files[table].read(lines, columns, candidates, wanted)
         if damaged is None and lines:
             raise ResultsError(lines[0])
         if damaged is not None:
@@ -226,8 +230,7 @@ class Results:
         return self.files[table].parts()
 
     def _write(self, table: TableName, part: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        name = re.sub(r"[^\w.+=-]", "_", part)  # a data set's name may hold anything
-        self.files[table].write(name, pa.Table.from_pylist(rows, SCHEMAS[table]))
+        self.files[table].write(_file_name(part), pa.Table.from_pylist(rows, SCHEMAS[table]))
 
 
 def records(candidates: pa.Table) -> list[Record]:
@@ -245,6 +248,10 @@ def versions() -> Mapping[str, str]:
         except importlib.metadata.PackageNotFoundError:  # run from a checkout
             continue
     return found
+
+
+def _file_name(part: str) -> str:
+    return re.sub(r"[^\w.+=-]", "_", part)  # a data set's name may hold anything
 
 
 def _row(record: Mapping[str, Any]) -> Record:

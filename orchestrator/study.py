@@ -35,6 +35,7 @@ from orchestrator.under_way import (
     start_predictor,
 )
 from orchestrator.view import View
+from workers.errors import RunError
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.storage import DamagedError, Storage
@@ -47,10 +48,6 @@ from workers.trial import (
 from workers.trial import run as run_trial
 
 SELECTION = "selection.json"
-
-
-class RunError(RuntimeError):
-    """The study failed: one line that says where and why."""
 
 
 def run_study(
@@ -132,13 +129,14 @@ def _search(run: Run, until_end: ExitStack) -> None:
     selected = run.storage.exists(SELECTION)
     points: list[sweep.Point] = []
     failures: dict[str, str] = {}
+    known: dict[str, tuple[str, sweep.Objectives]] = {}
 
     def end(trial: Trial, outcome: Mapping[str, Any]) -> None:
         publish.searched(run.results, run.config, run.space, run.table, trial, outcome)
 
     budget = run.config.search.time_budget_s
     deadline = None if budget is None else time.monotonic() + budget
-    while batch := sweep.next_batch(run.config, _objectives(run, points)):
+    while batch := sweep.next_batch(run.config, _objectives(run, points, known)):
         left_s = None if deadline is None else deadline - time.monotonic()
         if left_s is not None and left_s <= 0:
             break
@@ -251,16 +249,21 @@ def report(run: Run) -> None:
         run.view.note(warning)
 
 
-def _objectives(run: Run, points: Sequence[sweep.Point]) -> list[sweep.Objectives | None]:
+def _objectives(
+    run: Run, points: Sequence[sweep.Point], known: dict[str, tuple[str, sweep.Objectives]]
+) -> list[sweep.Objectives | None]:
     """Return, for each point, the least error among its candidates, with its cost.
 
     None where there is none: the trial failed, or its method does not evaluate what it finds.
+    `known` keeps each candidate's trial and values from batch to batch.
     """
-    found: dict[str, sweep.Objectives] = {}
-    for record in run.results.candidates():
+    for record in run.results.candidates(names=run.results.parts("candidates") - known.keys()):
         if record["trial"] is not None and "search_val_accuracy" in record:
             values = (1 - record["search_val_accuracy"], record["cost"])
-            found[record["trial"]] = min(values, found.get(record["trial"], values))
+            known[record["candidate"]] = record["trial"], values
+    found: dict[str, sweep.Objectives] = {}
+    for trial_id, values in known.values():
+        found[trial_id] = min(values, found.get(trial_id, values))
     return [found.get(trial_id) for trial_id in _trial_ids(points)]
 
 

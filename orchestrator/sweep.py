@@ -20,7 +20,8 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from orchestrator.config import InputError, StudyConfig, nearest
+from orchestrator.config import StudyConfig, nearest
+from workers.errors import InputError
 from workers.methods import METHODS
 
 Point = dict[str, Any]

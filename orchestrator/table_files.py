@@ -13,7 +13,7 @@ replaced within its merged file, so that it never is in two places.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -81,7 +81,7 @@ class TableFiles:
                 continue
             if seen.isdisjoint(held):
                 merged[path] = held
-            seen |= held.keys()
+            seen.update(held)  # `|=` with keys would copy what was seen
         own = [path for path in paths if not is_merged(path) and part_of(path) not in seen]
         replaced = set(paths).difference(merged, own)
         return Layout(merged, own, sorted(replaced))
@@ -100,25 +100,29 @@ class TableFiles:
         damaged: list[str],
         columns: Sequence[str] | None = None,
         candidates: Collection[str] | None = None,
+        parts: Set[str] | None = None,
     ) -> pa.Table:
         """Return the table, parts in the order of their files' names.
 
         Args:
             damaged: collects a line for every file that cannot be read.
             columns: those to read; default: all.
-            candidates: those whose rows to read; default: all.
+            candidates: those whose rows to read, in whichever files they are; default: all.
+            parts: those to read, and no other file; default: all.
         """
         lines: list[str] = []
         schema = self.schema if columns is None else pa.schema(map(self.schema.field, columns))
         tables, rows = [schema.empty_table()], list[tuple[str, int]]()
         layout = self.layout(lines)
+        merged = [path for path, held in layout.merged.items() if _has(held.keys(), parts)]
+        own = [path for path in layout.own if _has({part_of(path)}, parts)]
         wanted = None if candidates is None else pa.array(list(candidates), pa.string())
-        for path in (*layout.merged, *layout.own):
+        for path in (*merged, *own):
             try:
-                table, held = self._rows(path, columns, wanted)
+                table, held = self._rows(path, columns, wanted, parts)
             except (DamagedError, StorageError) as error:
                 if _is_gone(error):
-                    return self.read(damaged, columns, candidates)
+                    return self.read(damaged, columns, candidates, parts)
                 lines.append(str(error))
                 continue
             tables.append(table)
@@ -181,19 +185,25 @@ class TableFiles:
         self.storage.write_bytes(path, sink.getvalue().to_pybytes())
 
     def _rows(
-        self, path: str, columns: Sequence[str] | None, wanted: pa.Array | None
+        self,
+        path: str,
+        columns: Sequence[str] | None,
+        candidates: pa.Array | None,
+        parts: Set[str] | None,
     ) -> tuple[pa.Table, Held]:
-        """Return the rows of a file, of wanted candidates if told, and how many each part has."""
-        if wanted is None:
-            table = self.table(path, columns)
-            return table, rows_of(path, table)
-        names = self.table(path, ["candidate"])
-        mask = np.asarray(pc.is_in(names["candidate"], wanted), bool)
-        held = rows_of(path, names)
-        part = np.repeat(np.arange(len(held)), list(held.values()))
-        counts = np.bincount(part[mask], minlength=len(held)).tolist()
-        rows = self.table(path, columns).filter(mask) if mask.any() else names.slice(0, 0)
-        return rows, dict(zip(held, counts, strict=True))
+        """Return the rows that are wanted of a file, and how many each part has of them."""
+        table = self.table(path, columns if candidates is None else ["candidate"])
+        held = rows_of(path, table)
+        if candidates is None and parts is None:
+            return table, held
+        counts = list(held.values())
+        mask = np.repeat([parts is None or part in parts for part in held], counts)
+        if candidates is not None:
+            mask &= np.asarray(pc.is_in(table["candidate"], candidates), bool)
+            table = self.table(path, columns) if mask.any() else table
+        part = np.repeat(np.arange(len(held)), counts)
+        left = np.bincount(part[mask], minlength=len(held)).tolist()
+        return table.filter(mask), dict(zip(held, left, strict=True))
 
     def _held(self, path: str) -> Held:
         if path not in self._known:
@@ -227,6 +237,10 @@ def rows_of(path: str, table: pa.Table) -> Held:
         return {part_of(path): len(table)}
     held: Held = json.loads(table.schema.metadata[HELD.encode()])
     return held
+
+
+def _has(held: Set[str], wanted: Set[str] | None) -> bool:
+    return wanted is None or not held.isdisjoint(wanted)
 
 
 def _is_gone(error: Exception) -> bool:

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +29,10 @@ import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
-from orchestrator.loading import Study, load, shown
+from orchestrator.loading import MOST_SHOWN, Study, stored_config
 from orchestrator.pareto import hypervolume, objectives, reference_point
-from orchestrator.results import Record
+from orchestrator.results import Record, Results
+from orchestrator.table_files import part_of
 from workers.storage import Storage
 
 EXPERIMENT = "paretoray"
@@ -42,6 +43,7 @@ PARENT = "mlflow.parentRunId"
 ID_FILE = "mlflow_id"  # moves with the directory, so a moved study keeps its runs
 BATCH = 800  # metrics in one call; MLflow takes 1,000 of metrics, parameters and tags
 FOLLOW_EVERY_S = 5.0
+STAGES = ("search", "finish", "fuse")  # of a candidate's trials
 _TAGS = ("stage", "preset", "digest", "on_front", "latency_device", "latency_backend")
 _NOT_METRICS = ("seed", "on_front")
 _TABLE_COLUMNS = ("candidate", "val_accuracy", "test_accuracy", "cost", "latency_ms", "macs", "nfr")
@@ -146,12 +148,17 @@ def _follow(directory: str, uri: str | None, ended: Event) -> None:
         client, storage = _client(target), Storage(directory)
         experiment, study_id = _experiment(client, target), _study_id(storage)
         runs = _runs(client, experiment, study_id)
+        results, config = Results(storage), stored_config(storage)
+        known: dict[str, float] = {}
         pause_s = FOLLOW_EVERY_S
         while not ended.wait(pause_s):
             started = time.monotonic()
-            study = load(directory, shown)
-            if study.left_out:  # which candidates are shown is known at the end
+            written = storage.written_at("results/candidates")
+            changed = {part_of(path) for path, _ in written.items() - known.items()}
+            known = written
+            if len(known) > MOST_SHOWN:  # which candidates are shown is known at the end
                 return
+            study = _excerpt(directory, config, results, changed)
             writer = _Writer(client, study, storage, _histories(study))
             parent = runs.get(None) or writer.begun(experiment, study_id)
             runs[None] = parent
@@ -162,6 +169,18 @@ def _follow(directory: str, uri: str | None, ended: Event) -> None:
                 run = runs.get(name) or _create(client, experiment, record, study_id)
                 runs[name] = writer.candidate(record, run, parent)
             pause_s = max(FOLLOW_EVERY_S, time.monotonic() - started)  # half of the time at most
+
+
+def _excerpt(
+    directory: str, config: Mapping[str, Any], results: Results, candidates: Collection[str]
+) -> Study:
+    """Return a study with these candidates and their history alone."""
+    unread: list[str] = []
+    records = results.candidates(unread, names=candidates)
+    trials = {trial for record in records for trial in _trials(record)}
+    parts = [f"{stage}-{trial}" for stage in STAGES for trial in trials]
+    tables = {"history": results.read("history", unread, parts=parts)}
+    return Study(directory, config, records, tables, unread)
 
 
 def _client(target: Target) -> MlflowClient:
@@ -201,7 +220,7 @@ class _Writer:
             for key, value in record.items()
             if isinstance(value, int | float) and key not in _NOT_METRICS
         ]
-        for trial in sorted({record["trial"], record["candidate"]} - {None}):
+        for trial in _trials(record):
             metrics += self.histories.get(trial, ())
         written = _digest([record, len(metrics), parent.info.run_id])
         if run.data.tags.get(WRITTEN) == written:
@@ -309,6 +328,11 @@ def _create(client: MlflowClient, experiment: str, record: Record, study_id: str
     tags = {STUDY_ID: study_id, CANDIDATE: record["candidate"]}
     name = f"{record['study']}/{record['candidate']}"
     return client.create_run(experiment, started, tags, name)
+
+
+def _trials(record: Record) -> list[str]:
+    """Return the trials whose history a candidate's run shows."""
+    return sorted({record["trial"], record["candidate"]} - {None})
 
 
 def _histories(study: Study) -> dict[str, list[Metric]]:

@@ -11,12 +11,13 @@ from typing import Any
 
 from cost_models.latency_table import LatencyTable
 from orchestrator import publish
-from orchestrator.config import InputError, StudyConfig
+from orchestrator.config import StudyConfig
 from orchestrator.results import Results
 from orchestrator.telemetry import Telemetry
 from orchestrator.view import View
 from search_spaces.base import SearchSpace, digest
 from workers.datasets import Data, to_arrays
+from workers.errors import InputError
 from workers.executors.kept import KeptPredictions
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial

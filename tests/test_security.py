@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.config import InputError, load_config
+from orchestrator.config import load_config
 from orchestrator.loading import load
 from orchestrator.results import ResultsError
+from workers.errors import InputError
 from workers.storage import DamagedError
 from workers.trial import from_bytes
 

@@ -17,6 +17,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow import fs
 
+from workers.errors import InputError
+
 TEMPORARY_SUFFIX = ".partial"  # of names that start with a dot, which Parquet readers skip
 
 
@@ -24,7 +26,7 @@ class StorageError(OSError):
     """A file cannot be read, written, listed or deleted: one line that names it."""
 
 
-class DamagedError(ValueError):
+class DamagedError(InputError):
     """A file's contents are not what was written: one line that names it and the remedy."""
 
 

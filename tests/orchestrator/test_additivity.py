@@ -14,11 +14,11 @@ from rich.console import Console
 from cost_models import backends
 from cost_models.latency_table import LatencyTable
 from orchestrator.additivity import Check, agreement, check, draw
-from orchestrator.config import InputError
 from orchestrator.view import View
 from search_spaces.base import sample
 from search_spaces.gpunet import GPUNet
 from tests.orchestrator import tiny
+from workers.errors import InputError
 
 SPACE = GPUNet(GPUNet.Config(preset="gpunet_8"))
 

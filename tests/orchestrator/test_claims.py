@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import claims
-from orchestrator.config import InputError
 from orchestrator.directory import claimed
 from tests.object_store import ObjectStore
+from workers.errors import InputError
 from workers.storage import Storage
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,11 +14,11 @@ from filelock import FileLock
 
 from orchestrator import compaction, load
 from orchestrator.compaction import TABLES, Compacted, compact, drop_replaced
-from orchestrator.config import InputError
 from orchestrator.results import Record, Results
 from orchestrator.table_files import is_merged
 from tests.orchestrator import tiny
 from tests.orchestrator.fabricated import ALPHAS, fabricate
+from workers.errors import InputError
 from workers.storage import DamagedError, Storage
 
 CANDIDATES = 4 * len(ALPHAS) + 1
@@ -48,6 +48,21 @@ def names(directory: Path, table: str) -> list[str]:
 
 def after(directory: Path) -> list[int]:
     return [table.after for table in compact(str(directory))]
+
+
+def test_some_parts_are_read_alike_from_small_and_from_merged_files(
+    directory: Path, study: Path
+) -> None:
+    compact(str(directory))
+    before, after = (Results(Storage(str(folder))) for folder in (study, directory))
+    some = sorted(before.parts("predictions"))[1::3]
+    rows = before.read("predictions", parts=some).to_pylist()
+    assert [f"{row['candidate']}-{row['split']}" for row in rows] == some
+    assert after.read("predictions", parts=[*some, "nowhere"]).to_pylist() == rows
+    names = sorted(before.parts("candidates"))[:2]
+    assert [row["candidate"] for row in after.candidates(names=names)] == names
+    both = after.read("predictions", candidates=[rows[0]["candidate"]], parts=some[:2])
+    assert both.to_pylist() == [row for row in rows[:2] if row["candidate"] == rows[0]["candidate"]]
 
 
 def test_small_files_become_few_and_rows_stay(directory: Path, study: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from orchestrator.config import InputError, load_config
+from orchestrator.config import load_config
 from orchestrator.directory import adopt, check_shared
 from tests.cluster.local_cluster import driven, local_cluster
 from tests.orchestrator import tiny
+from workers.errors import InputError
 from workers.executors.connection import blind_nodes
 from workers.storage import Storage
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cost_models.latency_table import LatencyTable
 from orchestrator import measuring
-from orchestrator.config import InputError, Latency, validate
+from orchestrator.config import Latency, validate
 from orchestrator.measuring import (
     MOST_BLOCKS,
     measurable_blocks,
@@ -24,6 +24,7 @@ from orchestrator.measuring import (
 from orchestrator.view import View
 from search_spaces.gpunet import GPUNet
 from tests.orchestrator import tiny
+from workers.errors import InputError
 
 SMALL = {"preset": "gpunet_8", "granularity": 64, "max_expand_ratio": 2}
 OPTIONS = [f"--set={key}={value}" for key, value in SMALL.items()]

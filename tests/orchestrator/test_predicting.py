@@ -9,8 +9,9 @@ import pytest
 import ray
 from safetensors import safe_open
 
-from orchestrator.config import InputError, load_config
+from orchestrator.config import load_config
 from tests.orchestrator import tiny
+from workers.errors import InputError
 
 SMALL = (
     "method.population=4",

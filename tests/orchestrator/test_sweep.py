@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from orchestrator import sweep
-from orchestrator.config import InputError, Search, StudyConfig, load_config
+from orchestrator.config import Search, StudyConfig, load_config
+from workers.errors import InputError
 
 
 def study(**changes: Any) -> StudyConfig:

@@ -50,7 +50,7 @@ MEASURED = (
 
 Change = Callable[[], None]
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["orchestrator.cli", "workers.trial"])
+_PROCESSES.set_forkserver_preload(["orchestrator.commands.running", "workers.trial"])
 
 
 @dataclass(frozen=True)

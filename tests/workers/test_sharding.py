@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from orchestrator.config import InputError, load_config
+from orchestrator.config import load_config
 from orchestrator.plan import checked
 from tests.workers.sharding_ranks import IN_PARTS, RUNS, continued, gradients, on_ranks
 from workers import sharding
 from workers.augment import Augmentation, augmented
 from workers.batches import draws_for
 from workers.draws import cut
+from workers.errors import InputError
 from workers.executors.ray_cluster import RayCluster
 from workers.ranks import average_tensors
 from workers.storage import Storage

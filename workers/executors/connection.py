@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ruamel.yaml import YAML
 
 from workers.datasets import data_root
+from workers.errors import InputError
 from workers.executors.work import slots
 
 HEAD = "node:__internal_head__"
@@ -34,7 +35,7 @@ ENVIRONMENT = {
 }
 
 
-class ClusterError(ValueError):
+class ClusterError(InputError):
     """The cluster cannot be reached, or cannot hold what a study asks for."""
 
 

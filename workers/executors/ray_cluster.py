@@ -29,7 +29,7 @@ from workers.executors.connection import HEAD, blind_nodes, cluster_nodes, conne
 from workers.executors.kept import KeptPredictions
 from workers.executors.ray_metrics import metered
 from workers.executors.ray_predicting import AskingDesk, Desk, answer
-from workers.executors.ray_processes import fetched, process_of
+from workers.executors.ray_processes import fetched, fetched_once, process_of
 from workers.executors.ray_reservations import free_orphans
 from workers.executors.work import Resources, Row, Work, slots
 from workers.protocol import Predict
@@ -147,7 +147,8 @@ class RayCluster:
         workers = self.resources.trial_workers
         several = workers > 1
         by_id = {trial.id: trial for trial in trials}
-        trainable = _trainable(work, by_id, shared, self.resources, root)
+        # Tune unpickles the trainable twice a trial, in the driver: it must stay small.
+        trainable = _trainable(work, ray.put(by_id), shared, self.resources, root)
         is_light = several or shared.get("predict") is not None
         asked = DRIVER_RESOURCES if is_light else self.resources.per_worker
         limit = self.resources.max_concurrent_trials
@@ -244,13 +245,13 @@ class _Forward(train.UserCallback):
 
 def _trainable(
     work: Work,
-    by_id: Mapping[str, Any],
+    by_id: ray.ObjectRef[Mapping[str, Any]],
     shared: Mapping[str, Any],
     resources: Resources,
     root: str,
 ) -> Callable[[dict[str, Any]], None]:
     def run_one(config: dict[str, Any]) -> None:
-        trial = by_id[config["trial"]]
+        trial = fetched_once(by_id)[config["trial"]]
         log_with_tags()
         if dist.is_initialized():  # left behind in a reused process
             dist.destroy_process_group()

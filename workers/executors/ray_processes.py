@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import ray
@@ -38,3 +39,9 @@ def fetched(shared: Mapping[str, Any]) -> dict[str, Any]:
         key: ray.get(value) if isinstance(value, ray.ObjectRef) else value
         for key, value in shared.items()
     }
+
+
+@cache
+def fetched_once(reference: ray.ObjectRef[Any]) -> Any:
+    """Fetch a value that this process, which may serve many trials, keeps."""
+    return ray.get(reference)

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from workers.errors import InputError
+
 Row = dict[str, Any]
 """A report of a trial: its id under `trial`, and numbers; `outcome` or `error` in the last."""
 
@@ -65,7 +67,7 @@ class Resources:
         return asked | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
 
 
-class ResourceError(ValueError):
+class ResourceError(InputError):
     """What a study asks for can never be had here; one line that names the key."""
 
 

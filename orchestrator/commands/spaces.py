@@ -15,7 +15,7 @@ from cost_models.distributed import schedule
 from cost_models.latency_table import LatencyTable
 from orchestrator import gantt
 from orchestrator.additivity import Check, check, draw
-from orchestrator.config import InputError, Latency, read_settings, validate
+from orchestrator.config import Latency, read_settings, validate
 from orchestrator.costing import (
     chosen_models,
     cost_json,
@@ -31,9 +31,10 @@ from orchestrator.printing import AsJson, print_json, print_lines, print_rows
 from orchestrator.view import View
 from search_spaces import SPACES
 from search_spaces.base import SearchSpace
+from workers.errors import InputError
 from workers.records import to_json
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="A search space, such as gpunet.")]
 SpaceSettings = Annotated[
