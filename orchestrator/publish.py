@@ -25,6 +25,7 @@ from workers.datasets import Data, truth
 from workers.errors import InputError
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
+from workers.finished import network_timing, predict_test, with_data
 from workers.methods import METHODS
 from workers.metrics import negative_flip_rate, positive_flip_rate
 from workers.protocol import Finished, Method
@@ -33,10 +34,7 @@ from workers.trial import (
     Trial,
     from_bytes,
     inherited_path,
-    load_data,
     load_weights,
-    network_timing,
-    predict_test,
     weights_path,
 )
 
@@ -248,7 +246,7 @@ def predict_front(
         if record["on_front"] or config.report.test_all
     ]
     items = [(r["architecture"], _weights(results.storage, r["candidate"])) for r in chosen]
-    prepare = partial(_prepared, config.as_dict())
+    prepare = partial(with_data, config.as_dict())
     outcomes = executor.map(predict_test, items, setup=prepare, shared=shared)
     for record, found in zip(chosen, outcomes, strict=True):
         _predictions(results, config, record["candidate"], {"test": found.predictions_N})
@@ -388,7 +386,3 @@ def _predictions(
             split=split,
             classes=classes.numpy(),
         )
-
-
-def _prepared(study: Mapping[str, Any], shared: Mapping[str, Any]) -> tuple[Any, Any]:
-    return study, load_data(study, shared["data"])

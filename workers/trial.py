@@ -22,13 +22,11 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 
-from cost_models.latency_probe import BACKENDS, measure_module
-from cost_models.latency_table import LatencyTable, Timing
+from cost_models.latency_table import LatencyTable
 from search_spaces import SPACES
 from search_spaces.base import Architecture, SearchSpace
 from workers.costs import RANDOM_COSTS, Machines, cost_function, expected
 from workers.datasets import DATASETS, Data, data_root, from_arrays, proxy
-from workers.evaluation import Evaluation, evaluate
 from workers.executors.work import Row
 from workers.methods import METHODS
 from workers.protocol import Candidate, Cost, Method, Predict, Problem, Progress, State
@@ -159,49 +157,6 @@ def make_predictor(trial: Trial, shared: Mapping[str, Any]) -> Predict:
     problem = _problem(trial, shared, torch.device("cuda" if uses_gpu else "cpu"))
     predict: Predict = method.predictor(problem, from_json(method.Config, settings))
     return predict
-
-
-def predict_test(
-    setup: tuple[Mapping[str, Any], Data], item: tuple[Architecture, Mapping[str, Any]]
-) -> Evaluation:
-    """Return what a finished network makes of the test split.
-
-    Args:
-        setup: the resolved study and its data.
-        item: the architecture and its weights, a state dict of arrays.
-    """
-    study, data = setup
-    architecture, weights = item
-    reset_process(study["seed"], study["resources"]["cpus_per_worker"])
-    network = build_space(study).build(architecture)
-    network.load_state_dict(as_tensors(weights))
-    if study["resources"]["gpus_per_worker"] and torch.cuda.is_available():
-        network.cuda()
-    return evaluate(network, data.test, data)
-
-
-@dataclass(frozen=True)
-class NetworkTiming:
-    """The latency of a whole network, and the name of the device that it was measured on."""
-
-    device: str
-    timing: Timing
-
-
-def network_timing(
-    study: Mapping[str, Any],
-    backend: str,
-    threads: int,
-    architecture: Architecture,
-    batch_size: int = 1,
-) -> NetworkTiming:
-    """Return the latency of a whole network, for a batch, on this machine."""
-    space = build_space(study)
-    network = space.build(architecture).eval()
-    timing = measure_module(
-        network, space.in_shape, backend=backend, threads=threads, batch_size=batch_size
-    )
-    return NetworkTiming(BACKENDS[backend].device(), timing)
 
 
 def to_bytes(contents: Any) -> bytes:

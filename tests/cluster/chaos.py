@@ -36,7 +36,7 @@ dataset: digits
 proxy: {images: 0.3}
 sweep: {alpha: [0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 6.0], lambda: [0.4, 0.55, 0.85]}
 training: {epochs: 1, batch_size: 64}
-resources: {workers: 2}
+resources: {workers: 2, max_concurrent_trials: 2}
 """
 KINDS = ("worker", "actor", "raylet", "driver")
 STAGES = ("pretrain:", "search:", "select:", "finish:", "report")
