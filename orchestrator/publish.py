@@ -257,20 +257,22 @@ def predict_front(
 def measured_latency(results: Results, config: StudyConfig, executor: Executor) -> None:
     """Measure the finished networks end to end, one after another, on the latency target.
 
-    Those of a method that fuses networks are measured on a batch, too: single samples hide what
+    Equal architectures are measured once. Those of a method that fuses networks are measured on a batch, too: single samples hide what
     narrow layers save.
     A target that is not the latency table's device measures nothing that could be compared.
     """
     latency = config.latency
     records = load(results.storage.root, is_finished).records
-    architectures = [record["architecture"] for record in records]
+    architectures = {record["digest"]: record["architecture"] for record in records}
     sizes = LATENCY_COLUMNS if METHODS[config.method["name"]].fuse is not None else (1,)
     for size in sizes:
         name = LATENCY_COLUMNS[size]
         probe = partial(network_timing, config.as_dict(), latency.backend, latency.threads)
         probe = partial(probe, batch_size=size)
-        timings = executor.map(probe, architectures, resources=latency.asked)
-        for record, measured in zip(records, timings, strict=True):
+        found = executor.map(probe, list(architectures.values()), resources=latency.asked)
+        timings = dict(zip(architectures, found, strict=True))
+        for record in records:
+            measured = timings[record["digest"]]
             predicted = (record["latency_device"], record["latency_backend"])
             if predicted in ((None, None), (measured.device, latency.backend)):
                 record[name] = measured.timing.median_us / 1e3
