@@ -257,8 +257,8 @@ def predict_front(
 def measured_latency(results: Results, config: StudyConfig, executor: Executor) -> None:
     """Measure the finished networks end to end, one after another, on the latency target.
 
-    Equal architectures are measured once. Those of a method that fuses networks are measured on a batch, too: single samples hide what
-    narrow layers save.
+    Equal architectures are measured once. Networks of a method that fuses them are measured on a
+    batch, too: single samples hide what narrow layers save.
     A target that is not the latency table's device measures nothing that could be compared.
     """
     latency = config.latency

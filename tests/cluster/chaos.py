@@ -108,10 +108,11 @@ class Chaos:
         self.nodes = len(cluster.nodes)
         self.file = write_study(root, study)
         self.expected: dict[str, Any] = {}
-        ending = self.run("undisturbed")
-        if ending.problem:
-            raise RuntimeError(f"the undisturbed study: {ending.problem}")
-        self.expected = contents(root / "undisturbed")
+        for name in ("first", "undisturbed"):  # the first one reads programs from the disk
+            ending = self.run(name)
+            if ending.problem:
+                raise RuntimeError(f"the undisturbed study: {ending.problem}")
+            self.expected = contents(root / name)
         self.undisturbed_s = ending.seconds
 
     def disturbed(self, kind: str, seed: int) -> tuple[Kill, Ending]:
