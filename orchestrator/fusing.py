@@ -48,11 +48,12 @@ def is_fused(results: Results, fusion: Fusion) -> bool:
     return (
         f"fuse-{fusion.trial}" in results.parts("history")
         and names <= results.parts("candidates")
-        and all(is_whole(results, name) for name in names)
+        and names <= whole(results)
     )
 
 
-def is_whole(results: Results, candidate: str) -> bool:
-    """Tell whether a finished candidate's weights and predictions are there."""
-    predicted = f"{candidate}-val" in results.parts("predictions")
-    return predicted and results.storage.exists(weights_path(candidate))
+def whole(results: Results) -> set[str]:
+    """Return the candidates whose weights and predictions are there."""
+    files = set(results.storage.list("models"))
+    predicted = {part.removesuffix("-val") for part in results.parts("predictions")}
+    return {name for name in predicted if weights_path(name) in files}

@@ -17,7 +17,7 @@ from orchestrator import publish, sweep, tracking
 from orchestrator.compaction import drop_replaced
 from orchestrator.config import StudyConfig
 from orchestrator.directory import adopt, check_shared, claimed, next_attempt
-from orchestrator.fusing import fusions, is_fused, is_whole
+from orchestrator.fusing import fusions, is_fused, whole
 from orchestrator.latencies import block_latencies
 from orchestrator.loading import load, shown
 from orchestrator.measuring import measurable_blocks
@@ -185,10 +185,11 @@ def finish(run: Run) -> None:
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in run.results.candidates(names=chosen.union(run.config.baselines)):
         groups.setdefault(_start_of(run, record), []).append(record)
+    there = whole(run.results)
     pending = {
         same[0]["candidate"]: same
         for same in groups.values()
-        if not all(_is_finished(run, record) for record in same)
+        if not all(r["stage"] == "finished" and r["candidate"] in there for r in same)
     }
     if not pending:
         return
@@ -293,10 +294,6 @@ def _start_of(run: Run, record: Record) -> tuple[str, ...]:
     if inherits and run.storage.exists(inherited_path(record["candidate"])):
         return (record["candidate"],)
     return (record["digest"], str(record["seed"]))
-
-
-def _is_finished(run: Run, record: Record) -> bool:
-    return record["stage"] == "finished" and is_whole(run.results, record["candidate"])
 
 
 def _trial_ids(points: Sequence[sweep.Point]) -> list[str]:
