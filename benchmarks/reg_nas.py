@@ -7,7 +7,8 @@ with focal distillation; and, on colour images, pairs of torchvision's families,
 and of the first seed alone. Studies that are finished are not run again.
 
     python benchmarks/reg_nas.py [--study reg_nas_fashion_mnist] [--parts pairs lambdas ...]
-        [--lambdas 0.05 1 20] [--seeds 0 1 2] [--dir runs/reg_nas] [--set key=value ...]
+        [--lambdas 0.05 1 20] [--seeds 0 1 2] [--dir runs/reg_nas] [--executor serial]
+        [--set key=value ...]
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Benchmark:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.study, self.root = arguments.study, arguments.dir / arguments.study
         self.seeds, self.settings = arguments.seeds, arguments.settings
-        self.lambdas = arguments.lambdas
+        self.lambdas, self.executor = arguments.lambdas, arguments.executor
 
     def run(self, name: str, sweep: Any, *settings: str) -> Study:
         """Run a study in a process of its own, with the supernet of `pairs`, and load it."""
@@ -62,9 +63,10 @@ class Benchmark:
             directory.mkdir()
             shutil.copy(pairs / "supernet.pt", directory)
             shutil.copytree(pairs / "predicted", directory / "predicted")
-        command = [sys.executable, "-m", "orchestrator", "run", self.study, "--dir", str(directory)]
+        command = [sys.executable, "-m", "orchestrator", "run", self.study]
+        where = ["--dir", str(directory), "--executor", self.executor]
         given = [*self.settings, f"sweep={json.dumps(sweep)}", *settings]
-        subprocess.run([*command, *(f"--set={setting}" for setting in given)], check=True)
+        subprocess.run([*command, *where, *(f"--set={each}" for each in given)], check=True)
         return load(str(directory))
 
     @cached_property
@@ -236,6 +238,7 @@ def main() -> None:
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.05, 1.0, 20.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--dir", type=Path, default=Path("runs/reg_nas"))
+    parser.add_argument("--executor", default="ray", choices=("ray", "serial"))
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     benchmark = Benchmark(arguments)

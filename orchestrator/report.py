@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.graph_objects import Figure
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from ruamel.yaml import YAML
-from scipy.stats import spearmanr
 
 from orchestrator import figures
 from orchestrator.drawings import Column, draw
@@ -214,7 +214,8 @@ def _spearman(
     # Fewer than three points, or no spread, say nothing about rank.
     if len(known) < 3 or any(len(set(values)) < 2 for values in zip(*known, strict=True)):
         return None, len(known)
-    return float(spearmanr(*zip(*known, strict=True)).statistic), len(known)
+    one, other = (pd.Series(values).rank() for values in zip(*known, strict=True))
+    return float(one.corr(other)), len(known)
 
 
 def _drawing(study: Study) -> Markup | None:

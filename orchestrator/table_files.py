@@ -56,7 +56,7 @@ class TableFiles:
 
     def __init__(self, storage: Storage, folder: str, schema: pa.Schema) -> None:
         self.storage, self.folder, self.schema = storage, folder, schema
-        self._known: dict[str, Held] = {}
+        self._decoded: dict[str, tuple[bytes, Held]] = {}
         self._places: dict[str, str] | None = None
 
     def layout(self, damaged: list[str] | None = None) -> Layout:
@@ -71,7 +71,7 @@ class TableFiles:
         paths, merged, seen = self.storage.list(self.folder), dict[str, Held](), set[str]()
         for path in reversed([path for path in paths if is_merged(path)]):
             try:
-                held = self._held(path)
+                held = self._held(path, self._schema(path))
             except (DamagedError, StorageError) as error:
                 if _is_gone(error):
                     return self.layout(damaged)
@@ -112,23 +112,20 @@ class TableFiles:
         """
         lines: list[str] = []
         schema = self.schema if columns is None else pa.schema(map(self.schema.field, columns))
-        tables, rows = [schema.empty_table()], list[tuple[str, int]]()
+        read = list[tuple[pa.Table, Held]]()
         layout = self.layout(lines)
         merged = [path for path, held in layout.merged.items() if _has(held.keys(), parts)]
         own = [path for path in layout.own if _has({part_of(path)}, parts)]
         wanted = None if candidates is None else pa.array(list(candidates), pa.string())
         for path in (*merged, *own):
             try:
-                table, held = self._rows(path, columns, wanted, parts)
+                read.append(self._rows(path, columns, wanted, parts))
             except (DamagedError, StorageError) as error:
                 if _is_gone(error):
                     return self.read(damaged, columns, candidates, parts)
                 lines.append(str(error))
-                continue
-            tables.append(table)
-            rows += held.items()
         damaged += lines
-        return _ordered(pa.concat_tables(tables, promote_options="default"), rows)
+        return _ordered([(schema.empty_table(), {}), *read])
 
     def table(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a file; columns that it lacks are left out.
@@ -158,7 +155,7 @@ class TableFiles:
             self._save(f"{self.folder}/{part}{SUFFIX}", rows, {})
             return
         before = self.table(path)
-        held = rows_of(path, before)
+        held = self._held(path, before.schema)
         ends = dict(zip(held, accumulate(held.values()), strict=True))
         rest = before.slice(0, ends[part] - held[part]), rows, before.slice(ends[part])
         table = pa.concat_tables(rest, promote_options="default")
@@ -166,14 +163,12 @@ class TableFiles:
 
     def merge(self, paths: Sequence[str]) -> None:
         """Merge files into a new one, which takes their place, and delete them."""
-        tables = [self.table(path) for path in paths]
-        pairs = zip(paths, tables, strict=True)
-        rows = [item for path, table in pairs for item in rows_of(path, table).items()]
-        table = _ordered(pa.concat_tables(tables, promote_options="default"), rows)
+        read = [self._rows(path, None, None, None) for path in paths]
+        rows = [item for _, held in read for item in held.items()]
         merged = [path for path in self.storage.list(self.folder) if is_merged(path)]
         number = 1 + max((int(part_of(path).removeprefix(MERGED)) for path in merged), default=-1)
         held = dict(sorted(rows, key=lambda row: row[0] + SUFFIX))
-        self._save(f"{self.folder}/{MERGED}{number:06d}{SUFFIX}", table, held)
+        self._save(f"{self.folder}/{MERGED}{number:06d}{SUFFIX}", _ordered(read), held)
         for path in paths:
             self.storage.delete(path)
 
@@ -193,7 +188,7 @@ class TableFiles:
     ) -> tuple[pa.Table, Held]:
         """Return the rows that are wanted of a file, and how many each part has of them."""
         table = self.table(path, columns if candidates is None else ["candidate"])
-        held = rows_of(path, table)
+        held = self._held(path, table.schema) if is_merged(path) else {part_of(path): len(table)}
         if candidates is None and parts is None:
             return table, held
         counts = list(held.values())
@@ -205,18 +200,24 @@ class TableFiles:
         left = np.bincount(part[mask], minlength=len(held)).tolist()
         return table.filter(mask), dict(zip(held, left, strict=True))
 
-    def _held(self, path: str) -> Held:
-        if path not in self._known:
-            data = pa.BufferReader(self.storage.read_bytes(path))
-            with self._named_damage(path):
-                self._known[path] = json.loads(pq.read_schema(data).metadata[HELD.encode()])
-        return self._known[path]
+    def _schema(self, path: str) -> pa.Schema:
+        data = pa.BufferReader(self.storage.read_bytes(path))
+        with self._named_damage(path):
+            return pq.read_schema(data)
+
+    def _held(self, path: str, schema: pa.Schema) -> Held:
+        """Return the parts that a merged file of this schema holds; a long list is decoded once."""
+        with self._named_damage(path):
+            encoded = (schema.metadata or {}).get(HELD.encode(), b"")
+            if self._decoded.get(path, (b"", {}))[0] != encoded:
+                self._decoded[path] = encoded, json.loads(encoded)
+            return self._decoded[path][1]
 
     @contextmanager
     def _named_damage(self, path: str) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             line = f"{self.storage.name(path)}: damaged, delete it to have it made again"
             raise DamagedError(f"{line} ({str(error).splitlines()[0]})") from error
 
@@ -231,14 +232,6 @@ def part_of(path: str) -> str:
     return path.rsplit("/", 1)[-1].removesuffix(SUFFIX)
 
 
-def rows_of(path: str, table: pa.Table) -> Held:
-    """Return the parts that a file's table holds, and the number of rows of each."""
-    if not is_merged(path):
-        return {part_of(path): len(table)}
-    held: Held = json.loads(table.schema.metadata[HELD.encode()])
-    return held
-
-
 def _has(held: Set[str], wanted: Set[str] | None) -> bool:
     return wanted is None or not held.isdisjoint(wanted)
 
@@ -248,11 +241,21 @@ def _is_gone(error: Exception) -> bool:
     return isinstance(error.__cause__, FileNotFoundError)
 
 
-def _ordered(table: pa.Table, rows: Sequence[tuple[str, int]]) -> pa.Table:
-    """Return a table whose parts have these names and numbers of rows, by their files' names."""
-    names = [name + SUFFIX for name, _ in rows]
-    if all(one <= other for one, other in pairwise(names)):
+def _ordered(read: Sequence[tuple[pa.Table, Held]]) -> pa.Table:
+    """Return the rows of files in the order of their parts' files; each file's own are in order."""
+    by_name = sorted(read, key=lambda each: _span(each[1])[0])
+    table = pa.concat_tables([rows for rows, _ in by_name], promote_options="default")
+    spans = [_span(held) for _, held in by_name]
+    if all(one[1] <= other[0] for one, other in pairwise(spans)):
         return table
+    parts = [item for _, held in by_name for item in held.items()]
+    names = [name + SUFFIX for name, _ in parts]
     places = np.empty(len(names), np.int64)
     places[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    return table.take(np.argsort(np.repeat(places, [count for _, count in rows]), kind="stable"))
+    return table.take(np.argsort(np.repeat(places, [count for _, count in parts]), kind="stable"))
+
+
+def _span(held: Held) -> tuple[str, str]:
+    """Return the names of the first and the last part's file; of none, what precedes all others."""
+    names = list(held) or [""]
+    return names[0] + SUFFIX, names[-1] + SUFFIX
