@@ -34,7 +34,7 @@ method: {name: prunet, warmup_epochs: 2, epochs: 1, batch_size: 128}
 space: {name: gpunet, preset: gpunet_8}
 dataset: digits
 proxy: {images: 0.3}
-sweep: {alpha: [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 6.0], seed: [0, 1, 2]}
+sweep: {alpha: [0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1], seed: [0, 1, 2]}
 training: {epochs: 1, batch_size: 64}
 resources: {workers: 2, max_concurrent_trials: 2}
 """

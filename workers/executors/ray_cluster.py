@@ -27,6 +27,7 @@ from ray.util.queue import Empty, Queue
 from search_spaces.base import Architecture
 from workers.executors.connection import HEAD, blind_nodes, cluster_nodes, connect
 from workers.executors.kept import KeptPredictions
+from workers.executors.ray_forwarding import Forward
 from workers.executors.ray_metrics import metered
 from workers.executors.ray_predicting import AskingDesk, Desk, answer
 from workers.executors.ray_processes import fetched, fetched_once, process_of
@@ -239,16 +240,6 @@ class _Board(TBXLoggerCallback):
             writer.close()
 
 
-class _Forward(train.UserCallback):
-    """Hands the first rank's reports, out of Train's controller, to whoever reads the queue."""
-
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
-
-    def after_report(self, run_context: Any, metrics: list[Row], checkpoint: Any) -> None:
-        self.queue.put(metrics[0])
-
-
 def _trainable(
     work: Work,
     by_id: ray.ObjectRef[Mapping[str, Any]],
@@ -314,7 +305,7 @@ def _train(
             name=name,
             storage_path=root,
             failure_config=train.FailureConfig(max_failures=resources.max_failures),
-            callbacks=[_Forward(queue)],  # type: ignore[list-item]
+            callbacks=[Forward(queue)],  # type: ignore[list-item]
         ),
     )
     free_orphans()  # of an earlier try, whose leader was lost
