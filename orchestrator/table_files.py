@@ -209,7 +209,7 @@ class TableFiles:
         """Return the parts that a merged file of this schema holds; a long list is decoded once."""
         with self._named_damage(path):
             encoded = (schema.metadata or {}).get(HELD.encode(), b"")
-            if self._decoded.get(path, (b"", {}))[0] != encoded:
+            if self._decoded.get(path, (None, {}))[0] != encoded:
                 self._decoded[path] = encoded, json.loads(encoded)
             return self._decoded[path][1]
 

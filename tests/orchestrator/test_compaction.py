@@ -103,7 +103,8 @@ def test_other_readers_see_each_row_once(directory: Path, study: Path) -> None:
 def test_a_part_written_again_is_replaced_where_it_was_merged(directory: Path, study: Path) -> None:
     compact(str(directory))
     expected = contents(study)
-    results = Results(Storage(str(directory)))
+    results, reader = (Results(Storage(str(directory))) for _ in range(2))
+    assert reader.read("history").to_pylist() == expected["history"]
     record = load(str(study)).records[5]
     results.write_candidate({**record, "test_accuracy": 0.125})
     expected["candidates"][5]["test_accuracy"] = 0.125
@@ -117,6 +118,7 @@ def test_a_part_written_again_is_replaced_where_it_was_merged(directory: Path, s
     assert [row["step"] for row in of_trial if row["stage"] == "search"] == list(range(50))
     others = [row for row in expected["history"] if row["trial"] != record["trial"]]
     assert [row for row in found["history"] if row["trial"] != record["trial"]] == others
+    assert reader.read("history").to_pylist() == found["history"]  # which it has read before
 
 
 def test_what_came_after_is_merged_with_what_was_before(directory: Path, study: Path) -> None:
@@ -227,6 +229,12 @@ def test_a_damaged_file_is_named_and_nothing_is_merged(
     study = load(str(directory))
     assert [path.name in line for line in study.damaged] == [True]
     assert len(study.records) == (0 if compacted_before else CANDIDATES - 1)
+
+
+def test_a_merged_file_that_names_no_parts_is_damaged(directory: Path) -> None:
+    folder = directory / "results" / "candidates"
+    shutil.copy(folder / "gpunet1.parquet", folder / "merged~000000.parquet")
+    assert "merged~000000.parquet: damaged" in load(str(directory)).damaged[0]
 
 
 def test_a_compacted_study_is_not_run_again(copy: Path, done: Path) -> None:
