@@ -1,6 +1,7 @@
 """Does REDS keep what the paper says? Its ready studies, over seeds.
 
-    python benchmarks/reds_pays.py images [--dir runs/reds_pays] [--set key=value ...]
+    python benchmarks/reds_pays.py images [--dir runs/reds_pays] [--executor serial]
+        [--set key=value ...]
     python benchmarks/reds_pays.py speech
     python benchmarks/reds_pays.py speech --study reds_speech_dnn
 
@@ -40,19 +41,21 @@ def main() -> None:
     parser.add_argument("data", choices=("images", "speech"))
     parser.add_argument("--study")
     parser.add_argument("--dir", type=Path, default=Path("runs/reds_pays"))
+    parser.add_argument("--executor", default="ray", choices=("ray", "serial"))
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     ready = {"images": "reds_fashion_mnist", "speech": "reds_speech"}
     name = arguments.study or ready[arguments.data]
-    found = run(name, arguments.dir / name, arguments.settings)
+    found = run(name, arguments.dir / name, arguments.executor, arguments.settings)
     show_fractions(found) if arguments.data == "images" else show_starts(found)
 
 
-def run(study: str, directory: Path, settings: Sequence[str]) -> Records:
+def run(study: str, directory: Path, executor: str, settings: Sequence[str]) -> Records:
     """Run a study in a process of its own, and return its finished networks."""
-    command = [sys.executable, "-m", "orchestrator", "run", study, "--dir", str(directory)]
-    arguments = [part for setting in settings for part in ("--set", setting)]
-    subprocess.run([*command, *arguments], check=True)
+    command = [sys.executable, "-m", "orchestrator", "run", study]
+    where = ["--dir", str(directory), "--executor", executor]
+    given = [f"--set={setting}" for setting in settings]
+    subprocess.run([*command, *where, *given], check=True)
     return list(load(str(directory)).finished())
 
 

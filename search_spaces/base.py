@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -120,6 +120,15 @@ def digest(space: SearchSpace, architecture: Architecture) -> str:
     """Return 12 hexadecimal digits that identify a network: the hash of its canonical JSON."""
     text = json.dumps(space.canonical(architecture), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def distinct(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield blocks, those of one key once."""
+    keys = set()
+    for block in blocks:
+        if block.key not in keys:
+            keys.add(block.key)
+            yield block
 
 
 def sample(space: SearchSpace, rng: random.Random) -> Architecture:

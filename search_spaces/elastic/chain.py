@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import nn
 
-from search_spaces.base import Block, Layer, Shape
+from search_spaces.base import Block, Layer, Shape, distinct
 from search_spaces.elastic.modules import Resize
 
 
@@ -88,11 +88,7 @@ def chain_blocks(parts: Iterable[Part]) -> tuple[Block, ...]:
 
 def distinct_blocks(parts: Iterable[Part]) -> Iterator[Block]:
     """Yield the parts as blocks, equal computations once."""
-    keys = set()
-    for part in parts:
-        if part.key not in keys:
-            keys.add(part.key)
-            yield _block(part)
+    return distinct(map(_block, parts))
 
 
 def text(shape: Shape) -> str:

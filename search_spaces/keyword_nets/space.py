@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import pairwise, product
 
 from torch import nn
 
-from search_spaces.base import Architecture, Block, Choice, Layer, Shape, check_options
+from search_spaces.base import Architecture, Block, Layer, Shape, distinct
+from search_spaces.free_widths import FreeWidths, widths_up_to
 from search_spaces.keyword_nets import networks
 from search_spaces.keyword_nets.modules import build_layer
 from search_spaces.keyword_nets.networks import (
@@ -32,23 +32,15 @@ class KeywordNets:
         self.in_shape: Shape = config.in_shape or DEFAULT_SHAPES[config.model]
         self.num_classes = config.num_classes or DEFAULT_CLASSES[config.model]
         self.specs = network(config, self.in_shape, self.num_classes)
-        self.choices = tuple(
-            Choice(spec.name, _widths(spec.width, config.channel_multiple))
+        self.widths = FreeWidths(
+            (spec.name, widths_up_to(spec.width, config.channel_multiple))
             for spec in self.specs[:-1]
         )
-        self._options = {
-            choice.name: {option: option for option in choice.options} for choice in self.choices
-        }
-        full = {choice.name: choice.options[-1] for choice in self.choices}
-        self.presets: Mapping[str, Architecture] = {
-            "full": full,
-            "max": full,
-            "min": {choice.name: choice.options[0] for choice in self.choices},
-        }
+        self.choices, self.presets = self.widths.choices, self.widths.presets
 
     def size(self) -> int:
         """Return the exact number of architectures."""
-        return math.prod(len(choice.options) for choice in self.choices)
+        return self.widths.size()
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Return the architecture with its layers in order; nothing is ever inactive here.
@@ -56,13 +48,7 @@ class KeywordNets:
         Raises:
             ValueError: a layer is missing, unknown, or has a width that it does not offer.
         """
-        try:
-            if architecture.keys() != self._options.keys():
-                raise KeyError
-            return {name: widths[architecture[name]] for name, widths in self._options.items()}
-        except (AttributeError, KeyError, TypeError):
-            check_options(self.choices, architecture)
-            raise
+        return self.widths.canonical(architecture)
 
     def layers(self, architecture: Architecture) -> tuple[Layer, ...]:
         """Return the layers of the network in execution order."""
@@ -86,16 +72,13 @@ class KeywordNets:
 
     def all_blocks(self) -> Iterator[Block]:
         """Yield every block of the space once; they are many where widths are free."""
-        keys = set()
         fixed = (self.in_shape[0],)
         offered = (fixed, *(choice.options for choice in self.choices), (self.num_classes,))
-        for spec, (in_widths, widths) in zip(self.specs, pairwise(offered), strict=True):
-            for in_width in in_widths:
-                for width in widths:
-                    block = _block(spec, in_width, width)
-                    if block.key not in keys:
-                        keys.add(block.key)
-                        yield block
+        return distinct(
+            _block(spec, in_width, width)
+            for spec, widths in zip(self.specs, pairwise(offered), strict=True)
+            for in_width, width in product(*widths)
+        )
 
     def _sized(self, architecture: Architecture) -> Iterator[tuple[LayerSpec, int, int]]:
         """Yield every layer with the channels or units that it reads and those that it has."""
@@ -104,10 +87,6 @@ class KeywordNets:
         for spec, width in zip(self.specs, (*chosen, self.num_classes), strict=True):
             yield spec, in_width, width
             in_width = width
-
-
-def _widths(most: int, multiple: int) -> tuple[int, ...]:
-    return (*range(multiple, most, multiple), most)
 
 
 def _build(spec: LayerSpec, in_width: int, width: int) -> nn.Sequential:

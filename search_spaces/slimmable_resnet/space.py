@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from itertools import product
 
 from torch import nn
 
-from search_spaces.base import Architecture, Block, Choice, Layer, Shape, check_options
+from search_spaces.base import Architecture, Block, Layer, Shape, distinct
+from search_spaces.free_widths import FreeWidths, widths_up_to
 from search_spaces.slimmable_resnet import networks
 from search_spaces.slimmable_resnet.blocks import (
     first_block,
@@ -52,23 +52,15 @@ class SlimmableResNet:
         self.num_classes = config.num_classes or self.layout.num_classes
         stem_stride = self.layout.stem_stride * (2 if self.layout.stem_pool else 1)
         self.specs = tuple(residual_specs(config, strided(self.in_shape[1:], stem_stride)))
-        self.choices = tuple(
-            Choice(name, _widths(scaled(most, config.width_mult), config.channel_multiple))
+        self.widths = FreeWidths(
+            (name, widths_up_to(scaled(most, config.width_mult), config.channel_multiple))
             for name, most in self._most_channels()
         )
-        self._options = {
-            choice.name: {option: option for option in choice.options} for choice in self.choices
-        }
-        full = {choice.name: choice.options[-1] for choice in self.choices}
-        self.presets: Mapping[str, Architecture] = {
-            "full": full,
-            "max": full,
-            "min": {choice.name: choice.options[0] for choice in self.choices},
-        }
+        self.choices, self.presets = self.widths.choices, self.widths.presets
 
     def size(self) -> int:
         """Return the exact number of architectures."""
-        return math.prod(len(choice.options) for choice in self.choices)
+        return self.widths.size()
 
     def uniform(self, width_mult: float) -> Architecture:
         """Return the network whose every width is this share of its most, as S-NN's are.
@@ -89,13 +81,7 @@ class SlimmableResNet:
         Raises:
             ValueError: a convolution is missing, unknown, or has a width that it does not offer.
         """
-        try:
-            if architecture.keys() != self._options.keys():
-                raise KeyError
-            return {name: widths[architecture[name]] for name, widths in self._options.items()}
-        except (AttributeError, KeyError, TypeError):
-            check_options(self.choices, architecture)
-            raise
+        return self.widths.canonical(architecture)
 
     def layers(self, architecture: Architecture) -> tuple[Layer, ...]:
         """Return the layers of the network in execution order."""
@@ -133,11 +119,7 @@ class SlimmableResNet:
 
     def all_blocks(self) -> Iterator[Block]:
         """Yield every block of the space once; they are many where widths are free."""
-        keys = set()
-        for block in self._blocks({choice.name: choice.options for choice in self.choices}):
-            if block.key not in keys:
-                keys.add(block.key)
-                yield block
+        return distinct(self._blocks({choice.name: choice.options for choice in self.choices}))
 
     def _blocks(self, offered: Mapping[str, tuple[int, ...]]) -> Iterator[Block]:
         """Yield the blocks of all networks that have the offered widths."""
@@ -163,10 +145,6 @@ class SlimmableResNet:
             yield spec.first, most
             if spec.writes != spec.reads:
                 yield spec.writes, most
-
-
-def _widths(most: int, multiple: int) -> tuple[int, ...]:
-    return (*range(multiple, most, multiple), most)
 
 
 def _nearest(options: tuple[int, ...], width: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from search_spaces.base import Architecture, Block, Choice, Layer, Shape, check_options
+from search_spaces.base import Architecture, Block, Layer, Shape, distinct
+from search_spaces.free_widths import FreeWidths, widths_up_to
 from search_spaces.torch_module import config as configs
 from search_spaces.torch_module.blocks import blocks_of
 from search_spaces.torch_module.cutting import cut
@@ -36,24 +37,15 @@ class TorchModule:
         self.function = config.function
         self.options = {**config.options, "num_classes": self.num_classes}
         self.plan = planned(config.function, json.dumps(self.options), self.in_shape)
-        self.choices = tuple(
-            Choice(group.name, _widths(group, config.channel_multiple))
-            for group in self.plan.groups
+        self.widths = FreeWidths(
+            (group.name, _widths(group, config.channel_multiple)) for group in self.plan.groups
         )
-        self._options = {
-            choice.name: {option: option for option in choice.options} for choice in self.choices
-        }
-        full = {choice.name: choice.options[-1] for choice in self.choices}
-        self.presets: Mapping[str, Architecture] = {
-            "full": full,
-            "max": full,
-            "min": {choice.name: choice.options[0] for choice in self.choices},
-        }
+        self.choices, self.presets = self.widths.choices, self.widths.presets
         self._check_runs(self.presets["min"])
 
     def size(self) -> int:
         """Return the exact number of architectures."""
-        return math.prod(len(choice.options) for choice in self.choices)
+        return self.widths.size()
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Return the architecture with its groups in order; nothing is ever inactive here.
@@ -61,13 +53,7 @@ class TorchModule:
         Raises:
             ValueError: a group is missing, unknown, or has a width that it does not offer.
         """
-        try:
-            if architecture.keys() != self._options.keys():
-                raise KeyError
-            return {name: widths[architecture[name]] for name, widths in self._options.items()}
-        except (AttributeError, KeyError, TypeError):
-            check_options(self.choices, architecture)
-            raise
+        return self.widths.canonical(architecture)
 
     def layers(self, architecture: Architecture) -> tuple[Layer, ...]:
         """Return the layers of the network in execution order."""
@@ -95,12 +81,8 @@ class TorchModule:
 
     def all_blocks(self) -> Iterator[Block]:
         """Yield every block of the space once; they are many where widths are free."""
-        keys = set()
         offered = {choice.name: choice.options for choice in self.choices}
-        for block in blocks_of(self.plan.segments, self.plan.axes, offered):
-            if block.key not in keys:
-                keys.add(block.key)
-                yield block
+        return distinct(blocks_of(self.plan.segments, self.plan.axes, offered))
 
     def _check_runs(self, architecture: Architecture) -> None:
         """Refuse a network whose own code does not bear being cut, as where it names a width."""
@@ -119,5 +101,4 @@ class TorchModule:
 
 def _widths(group: Group, channel_multiple: int) -> tuple[int, ...]:
     """Return the widths in units; a unit may have several channels."""
-    step = math.ceil(channel_multiple / group.unit_channels)
-    return (*range(step, group.units, step), group.units)
+    return widths_up_to(group.units, math.ceil(channel_multiple / group.unit_channels))

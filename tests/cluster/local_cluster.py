@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 TRIAL = "ray::ImplicitFunc"  # how Ray names the actor of a trial
 AT_REST = ("ray::IDLE", "ray::SPILL", "ray::RESTORE")
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+LASTING = ("ray::TrainStateActor", "ray::_AutoscalingCoordinatorActor")  # beyond any driver
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class LocalCluster:
         return [
             Process(pid, numbers[parent], title)
             for pid, parent, title in ray_processes()
-            if parent in numbers and not title.startswith(AT_REST + AGENTS)
+            if parent in numbers and not title.startswith(AT_REST + AGENTS + LASTING)
         ]
 
     def close(self) -> None:
