@@ -25,7 +25,7 @@ from typing import Any
 
 from orchestrator import load
 from tests import conftest  # its import sets the environment
-from tests.cluster.local_cluster import LocalCluster, local_cluster
+from tests.cluster.local_cluster import TRIAL, LocalCluster, local_cluster
 from tests.orchestrator import tiny
 
 STUDY = """\
@@ -40,6 +40,8 @@ resources: {workers: 2, max_concurrent_trials: 2}
 """
 KINDS = ("worker", "actor", "raylet", "driver")
 STAGES = ("pretrain:", "search:", "select:", "finish:", "report")
+# What trains, what leads that and passes its rows on, and what evaluates and measures.
+WORKERS = ("ray::RayTrainWorker", "ray::TrainController", "ray::_QueueActor", "ray::_Process")
 NODES = 2  # beside the head
 LIMIT_S = 900  # a study that takes longer hangs
 LOOK_EVERY_S = 0.05
@@ -49,7 +51,7 @@ LOOK_EVERY_S = 0.05
 class Kill:
     """What is killed in a run, and how long after its start; the seed also decides whom it hits.
 
-    A `worker` is any process of Ray's that serves the study, but for trials; an `actor` a trial's
+    A `worker` is a process that pretrains, leads that, evaluates or measures; an `actor` a trial's
     process; a `raylet` a whole node that runs something; the `driver` the command itself.
     """
 
@@ -194,7 +196,8 @@ def hit(
         cluster.kill_node(node)
         on_it = {process.title for process in processes if process.node == node}
         return f"node {node} with {', '.join(sorted(on_it))}"
-    victims = [process for process in processes if process.is_trial == (kind == "actor")]
+    titles = TRIAL if kind == "actor" else WORKERS
+    victims = [process for process in processes if process.title.startswith(titles)]
     if not victims:
         return None
     victim = draws.choice(victims)

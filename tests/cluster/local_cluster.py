@@ -25,7 +25,6 @@ Result = TypeVar("Result")
 TRIAL = "ray::ImplicitFunc"  # how Ray names the actor of a trial
 AT_REST = ("ray::IDLE", "ray::SPILL", "ray::RESTORE")
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-LASTING = ("ray::TrainStateActor", "ray::_AutoscalingCoordinatorActor")  # beyond any driver
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class LocalCluster:
         return [
             Process(pid, numbers[parent], title)
             for pid, parent, title in ray_processes()
-            if parent in numbers and not title.startswith(AT_REST + AGENTS + LASTING)
+            if parent in numbers and not title.startswith(AT_REST + AGENTS)
         ]
 
     def close(self) -> None:
