@@ -214,8 +214,8 @@ def _spearman(
     # Fewer than three points, or no spread, say nothing about rank.
     if len(known) < 3 or any(len(set(values)) < 2 for values in zip(*known, strict=True)):
         return None, len(known)
-    one, other = (pd.Series(values).rank() for values in zip(*known, strict=True))
-    return float(one.corr(other)), len(known)
+    one, other = (pd.Series(values) for values in zip(*known, strict=True))
+    return float(one.corr(other, method="spearman")), len(known)
 
 
 def _drawing(study: Study) -> Markup | None:
