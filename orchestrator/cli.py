@@ -5,9 +5,11 @@ Exit codes: 0 done, 2 bad input, 1 the run failed, 130 interrupted.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -34,7 +36,7 @@ MODULES = {
 
 class _Commands(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
-        module = importlib.import_module(f"orchestrator.commands.{MODULES[name]}")
+        module = _imported(f"orchestrator.commands.{MODULES[name]}")
         return typer.main.get_group(module.app).commands[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -62,6 +64,19 @@ app = typer.Typer(
 @app.callback()
 def paretoray() -> None:
     """Hardware-aware neural architecture search on Ray: studies in, Pareto fronts out."""
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a module and spare the garbage collector what stays until the end.
+
+    Going through it takes a quarter of the import, and over a second when the process ends.
+    """
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def main() -> None:

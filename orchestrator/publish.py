@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -114,17 +114,21 @@ def finished(
     results: Results,
     config: StudyConfig,
     space: SearchSpace,
-    record: Record,
+    records: Sequence[Record],
     trial: Trial,
     outcome: Mapping[str, Any],
 ) -> None:
-    """Turn a candidate's row into that of the finished network; write weights and ONNX."""
+    """Turn equal candidates' rows into those of the finished network; write weights and ONNX."""
     (candidate,) = outcome["candidates"]
-    done = {**record, **candidate["metrics"], "stage": "finished", "on_front": False}
-    done["wall_s"] = record["search_wall_s"] + outcome["seconds"]
-    _network(results, config, space, done, candidate)
+    ends = {**candidate["metrics"], "stage": "finished", "on_front": False}
+    done = [
+        {**record, **ends, "wall_s": record["search_wall_s"] + outcome["seconds"]}
+        for record in records
+    ]
+    _networks(results, config, space, done, candidate)
     history(results, config, trial, outcome)
-    results.write_candidate(done)
+    for record in done:
+        results.write_candidate(record)
 
 
 def fused(
@@ -148,7 +152,7 @@ def fused(
             "search_wall_s": 0.0,
             "wall_s": outcome["seconds"],
         }
-        _network(results, config, space, record, candidate)
+        _networks(results, config, space, [record], candidate)
         results.write_candidate(record)
     history(results, config, trial, outcome)
 
@@ -349,22 +353,23 @@ def _architecture(storage: Storage, record: Record) -> None:
     storage.write_bytes(f"models/{record['candidate']}/architecture.json", text.encode())
 
 
-def _network(
+def _networks(
     results: Results,
     config: StudyConfig,
     space: SearchSpace,
-    record: Record,
+    records: Sequence[Record],
     candidate: Mapping[str, Any],
 ) -> None:
-    """Write a finished network's weights, its ONNX model and its predictions."""
-    name = record["candidate"]
-    _architecture(results.storage, record)
-    _save(results.storage, weights_path(name), candidate["weights"])
-    network = space.build(record["architecture"])
+    """Write a finished network's weights, ONNX model and predictions for all that it stands for."""
+    network = space.build(records[0]["architecture"])
     network.load_state_dict(candidate["weights"])
     model = checked_onnx(network, space.in_shape)
-    results.storage.write_bytes(f"models/{name}/model.onnx", model)
-    _predictions(results, config, name, candidate["predictions"])
+    for record in records:
+        name = record["candidate"]
+        _architecture(results.storage, record)
+        _save(results.storage, weights_path(name), candidate["weights"])
+        results.storage.write_bytes(f"models/{name}/model.onnx", model)
+        _predictions(results, config, name, candidate["predictions"])
 
 
 def _save(storage: Storage, path: str, weights: Mapping[str, torch.Tensor]) -> None:

@@ -200,8 +200,7 @@ def finish(run: Run) -> None:
     run.view.stage("finish", f"{len(groups)} networks", len(groups), len(groups) - len(pending))
 
     def end(trial: Trial, outcome: Mapping[str, Any]) -> None:
-        for record in pending[trial.id]:
-            publish.finished(run.results, run.config, run.space, record, trial, outcome)
+        publish.finished(run.results, run.config, run.space, pending[trial.id], trial, outcome)
 
     failures = run_trials(run, trials, end)
     ends = {record["stage"] for record in run.results.candidates(names=chosen)}
