@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,28 @@ def lose_leader(
 ) -> None:
     """Run a trial of the product's; what leads the ranks dies once, in the third epoch."""
     _disturbed(trial, shared, report, device, _leader, at_rank=0)
+
+
+class LoseStarter:
+    """Run a trial of the product's; the first rank that is handed this work dies of it."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        titles = {pid: title for pid, _, title in ray_processes()}
+        if not titles.get(os.getpid(), "").startswith("ray::RayTrainWorker"):
+            return
+        with suppress(FileExistsError):
+            (Path(self.root) / "killed").touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(
+        self, trial: Trial, shared: Mapping[str, Any], report: Report, device: torch.device
+    ) -> None:
+        """Run the trial."""
+        run(trial, shared, report, device)
 
 
 def _disturbed(

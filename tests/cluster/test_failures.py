@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config import load_config
-from tests.cluster.tasks import lose_leader, lose_rank, run_out
+from tests.cluster.tasks import LoseStarter, lose_leader, lose_rank, run_out
 from tests.orchestrator import tiny
 from tests.workers.test_executors import ends
 from tests.workers.work import Task
@@ -39,21 +39,31 @@ def test_a_trial_that_runs_out_of_memory_leaves_the_others_alone(
 def test_pretraining_goes_on_from_its_last_epoch(
     local_ray: None, tmp_path: Path, work: Work
 ) -> None:
-    trial = pretraining(tmp_path)
+    steps = [row["step"] for row in pretrained(tmp_path, work) if "step" in row]
+    assert steps == sorted(steps), "an epoch that was kept ran again"
+    assert {1, 2, EPOCHS} <= set(steps)
+
+
+def test_pretraining_starts_again_if_a_rank_is_lost_as_it_is_started(
+    local_ray: None, tmp_path: Path
+) -> None:
+    pretrained(tmp_path, LoseStarter(str(tmp_path)))
+
+
+def pretrained(folder: Path, work: Work) -> list[dict[str, Any]]:
+    """Pretrain by work that kills something once, and return the rows of it."""
+    trial = pretraining(folder)
     cluster = RayCluster(Resources(workers=2, max_failures=1))
     data = cluster.share(to_arrays(load_data(trial.study, None)))
     table = tiny.made_up_table(tiny.blocks()).to_bytes()
     shared = {"data": data, "table": table, "start": None}
     rows: list[dict[str, Any]] = []
-    cluster.train_sharded(work, trial, shared, rows.append, folder=f"{tmp_path}/train/pretrain")
-    assert (tmp_path / "killed").exists()
+    cluster.train_sharded(work, trial, shared, rows.append, folder=f"{folder}/train/pretrain")
+    assert (folder / "killed").exists()
     assert ends(rows) == {"supernet": trial.path("outcome")}
-    steps = [row["step"] for row in rows if "step" in row]
-    assert steps == sorted(steps), "an epoch that was kept ran again"
-    assert {1, 2, EPOCHS} <= set(steps)
-    storage = Storage(str(tmp_path))
-    outcome = from_bytes(storage.read_bytes(trial.path("outcome")), "outcome")
+    outcome = from_bytes(Storage(str(folder)).read_bytes(trial.path("outcome")), "outcome")
     assert [row["step"] for row in outcome["history"]] == list(range(1, EPOCHS + 1))
+    return rows
 
 
 def pretraining(folder: Path) -> Trial:

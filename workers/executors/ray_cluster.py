@@ -190,14 +190,14 @@ class RayCluster:
         """Train data-parallel on `resources.workers` workers; lost ones are replaced.
 
         Raises:
-            RayActorError: what leads the workers was lost too often.
+            RayActorError: workers as they were started, or what leads them, were lost too often.
         """
         resources = self.resources
         for losses in itertools.count(1):
             try:
                 _train(work, trial, shared, resources, resources.workers, folder, on_row)
                 return
-            except RayActorError:  # Train replaces workers, but not what leads them
+            except RayActorError:  # one that Train does not replace: what leads the workers, say
                 if losses > resources.max_failures:
                     raise
 
@@ -337,7 +337,13 @@ def _fit(trainer: TorchTrainer, queue: Queue, on_row: Callable[[Row], None]) -> 
         thread.join()  # nothing may start again beside what still runs
         raise
     if failure:
-        raise failure[0]
+        raise _loss(failure[0]) or failure[0]
+
+
+def _loss(error: BaseException) -> RayActorError | None:
+    """Return the loss that ended Train: it replaces workers, but none lost as they are started."""
+    cause = error.controller_failure if isinstance(error, train.ControllerError) else None
+    return cause if isinstance(cause, RayActorError) else None
 
 
 def _first_cause(error: train.WorkerGroupError) -> BaseException:
