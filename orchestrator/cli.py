@@ -9,6 +9,7 @@ import gc
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -66,6 +67,7 @@ def paretoray() -> None:
     """Hardware-aware neural architecture search on Ray: studies in, Pareto fronts out."""
 
 
+@cache
 def _imported(name: str) -> ModuleType:
     """Import a module and spare the garbage collector what stays until the end.
 
