@@ -52,9 +52,9 @@ LOOK_EVERY_S = 0.05
 class Kill:
     """What is killed in a run, and how long after its start; the seed also decides whom it hits.
 
-    A `worker` is a process that pretrains, evaluates or measures (what leads pretraining is killed
-    in test_failures); an `actor` a trial's process; a `raylet` a whole node that runs something;
-    the `driver` the command itself.
+    A `worker` is a process that pretrains, evaluates or measures (what leads pretraining, and what
+    passes its rows on, are killed in test_failures); an `actor` a trial's process; a `raylet` a
+    whole node that runs something; the `driver` the command itself.
     """
 
     kind: str

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,14 @@ def lose_leader(
     trial: Trial, shared: Mapping[str, Any], report: Report, device: torch.device
 ) -> None:
     """Run a trial of the product's; what leads the ranks dies once, in the third epoch."""
-    _disturbed(trial, shared, report, device, _leader, at_rank=0)
+    _disturbed(trial, shared, report, device, partial(_one, "TrainController"), at_rank=0)
+
+
+def lose_queue(
+    trial: Trial, shared: Mapping[str, Any], report: Report, device: torch.device
+) -> None:
+    """Run a trial of the product's; what passes its rows on dies once, in the third epoch."""
+    _disturbed(trial, shared, report, device, partial(_one, "_QueueActor"), at_rank=0)
 
 
 class LoseStarter:
@@ -112,12 +120,12 @@ def _disturbed(
     run(trial, shared, deadly, device)
 
 
-def _leader() -> int:
-    """Return the process of Train's controller on this node."""
+def _one(kind: str) -> int:
+    """Return the one process of a kind of actor on this node."""
     own = os.getppid()
     (found,) = [
         pid
         for pid, parent, title in ray_processes()
-        if parent == own and title.startswith("ray::TrainController")
+        if parent == own and title.startswith(f"ray::{kind}")
     ]
     return found

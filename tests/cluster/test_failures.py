@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config import load_config
-from tests.cluster.tasks import LoseStarter, lose_leader, lose_rank, run_out
+from tests.cluster.tasks import LoseStarter, lose_leader, lose_queue, lose_rank, run_out
 from tests.orchestrator import tiny
 from tests.workers.test_executors import ends
 from tests.workers.work import Task
@@ -35,7 +35,7 @@ def test_a_trial_that_runs_out_of_memory_leaves_the_others_alone(
     assert ends(rows) == {"too-large": reason, "small": "done"}
 
 
-@pytest.mark.parametrize("work", [lose_rank, lose_leader])
+@pytest.mark.parametrize("work", [lose_rank, lose_leader, lose_queue])
 def test_pretraining_goes_on_from_its_last_epoch(
     local_ray: None, tmp_path: Path, work: Work
 ) -> None:
