@@ -33,12 +33,12 @@ study: chaos
 method: {name: prunet, warmup_epochs: 2, epochs: 1, batch_size: 128}
 space: {name: gpunet, preset: gpunet_8}
 dataset: digits
-proxy: {images: 0.3}
+proxy: {images: 0.1}
 sweep:
   alpha: [0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.05, 0.055, 0.06,
           0.065, 0.07, 0.075, 0.08, 0.085, 0.09, 0.095, 0.1, 0.11, 0.12]
 training: {epochs: 1, batch_size: 64}
-resources: {workers: 2, max_concurrent_trials: 2}
+resources: {workers: 2}
 """
 KINDS = ("worker", "actor", "raylet", "driver")
 STAGES = ("pretrain:", "search:", "select:", "finish:", "report")
