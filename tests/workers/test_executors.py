@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
-from tests.workers.work import Task, count, double, prepare
+from tests.workers.work import Task, count, count_once_reused, double, prepare
 from workers.executors import connection
 from workers.executors.connection import ClusterError, cluster_nodes, connect
 from workers.executors.ray_cluster import RayCluster
@@ -89,6 +89,20 @@ def test_a_trial_lost_too_often_is_an_error(local_ray: None, tmp_path: Path) -> 
     tasks = [Task("dies-once", str(tmp_path))]
     cluster.run_trials(count, tasks, shared, rows.append, folder=f"{tmp_path}/tune/search")
     assert "resources.max_failures" in ends(rows)["dies-once"]
+
+
+def test_a_process_lost_as_its_next_trial_starts_is_replaced(
+    local_ray: None, tmp_path: Path
+) -> None:
+    cluster = RayCluster(Resources(max_failures=1))
+    rows: Rows = []
+    tasks = [Task(name, str(tmp_path)) for name in "abcdef"]
+    shared = {"numbers": cluster.share(np.ones(2))}
+    cluster.run_trials(
+        count_once_reused, tasks, shared, rows.append, folder=f"{tmp_path}/tune/search"
+    )
+    assert (tmp_path / "lost").exists()
+    assert ends(rows) == dict.fromkeys("abcdef", "2.0 on 1 of cpu")
 
 
 @pytest.mark.slow

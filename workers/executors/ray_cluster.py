@@ -8,8 +8,11 @@ directory and reports where. A failure of the trial's own making (a NaN, say) en
 from __future__ import annotations
 
 import itertools
+import math
 import threading
+import time
 import traceback
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,16 +141,41 @@ class RayCluster:
         time_budget_s: float | None = None,
         folder: str = "",
     ) -> None:
-        """Run trials as one Tune experiment in `folder`; rows arrive through `on_row`.
+        """Run trials as Tune's in `folder`; rows arrive through `on_row`.
 
         `shared` holds what `share` returned; trials that find a predictor there compute elsewhere.
-        Trials that do not end within the time budget are stopped.
+        Trials that do not end within the time budget are stopped. Tune gives up at once a trial
+        whose process is lost as it comes to it from another one; an experiment of its own follows.
         """
+        end = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
+        left, losses = {trial.id: trial for trial in trials}, Counter[str]()
+        while left and time.monotonic() < end:
+            rows = _Rows(on_row)
+            retries = self.resources.max_failures - max(losses[name] for name in left)
+            self._tune(work, left, shared, rows, retries, end - time.monotonic(), folder)
+            left = {name: trial for name, trial in left.items() if name not in rows.completed}
+            for name in list(left):
+                losses[name] += max(1, len(rows.losses[name]))
+                if losses[name] > self.resources.max_failures:
+                    reason = "its process or node was lost more often than"
+                    on_row({"trial": name, "error": f"{reason} resources.max_failures allows"})
+                    del left[name]
+
+    def _tune(
+        self,
+        work: Work,
+        by_id: Mapping[str, Any],
+        shared: Mapping[str, Any],
+        rows: _Rows,
+        retries: int,
+        time_budget_s: float,
+        folder: str,
+    ) -> None:
+        """Run trials as one Tune experiment, until each has ended or Tune gives it up."""
         board = _Board()  # type: ignore[no-untyped-call]
         root, name = parent_and_name(folder)
         workers = self.resources.trial_workers
         several = workers > 1
-        by_id = {trial.id: trial for trial in trials}
         # Tune unpickles the trainable twice a trial, in the driver: it must stay small.
         trainable = _trainable(work, ray.put(by_id), shared, self.resources, root)
         is_light = several or shared.get("predict") is not None
@@ -162,15 +190,15 @@ class RayCluster:
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
                 max_concurrent_trials=limit,
-                time_budget_s=time_budget_s,
+                time_budget_s=None if math.isinf(time_budget_s) else time_budget_s,
                 trial_dirname_creator=lambda trial: trial.config["trial"],
                 trial_name_creator=lambda trial: trial.config["trial"],
             ),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=root,
-                failure_config=tune.FailureConfig(max_failures=self.resources.max_failures),
-                callbacks=[_Rows(on_row), board],
+                failure_config=tune.FailureConfig(max_failures=retries),
+                callbacks=[rows, board],
                 verbose=0,
             ),
         )
@@ -203,10 +231,12 @@ class RayCluster:
 
 
 class _Rows(tune.Callback):
-    """Hands every report, and every final loss of a trial, to the driver."""
+    """Hands every report to the driver, and keeps which trials ended and when others were lost."""
 
     def __init__(self, on_row: Callable[[Row], None]) -> None:
         self.on_row = on_row
+        self.completed: set[str] = set()
+        self.losses: defaultdict[str, set[int]] = defaultdict(set)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into a file that we never read back
@@ -221,14 +251,17 @@ class _Rows(tune.Callback):
             self.on_row({key: value for key, value in result.items() if key != "config"})
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.completed.add(trial.config["trial"])
         # Nobody reads Tune's statistics of an ended trial: 20 KiB of each, in the driver.
         trial.metric_analysis.clear()
         trial.metric_n_steps.clear()
         trial.run_metadata.invalidate_cache()
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        reason = "its process or node was lost more often than resources.max_failures allows"
-        self.on_row({"trial": trial.config["trial"], "error": reason})
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # The loss of a process that comes from another trial is told twice, in one iteration.
+        self.losses[trial.config["trial"]].add(iteration)
+
+    on_trial_error = on_trial_recover
 
 
 class _Board(TBXLoggerCallback):
