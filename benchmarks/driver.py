@@ -44,7 +44,7 @@ from workers.trial import Trial, build_space, to_bytes
 from workers.trial_tags import tagged
 
 STUDY = ("random_digits", ["cost=macs", "method.num_candidates=1"])
-WATCHED = (100, 500, 1000)  # numbers of ended trials at which memory is looked at
+WATCHED = (100, 500, 1000, 2000, 3000)  # numbers of ended trials at which memory is looked at
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -27,7 +28,7 @@ class View:
         self._started = self._printed = time.monotonic()
         self._fresh = 0
         self._running: dict[str, Mapping[str, Any]] = {}
-        self._ended: dict[str, Mapping[str, Any]] = {}
+        self._best: list[Mapping[str, Any]] = []  # of those that ended, as many as are shown
 
     def __enter__(self) -> View:
         if self.console.is_terminal:
@@ -44,7 +45,7 @@ class View:
         """Begin a stage of `total` parts, of which `done` were there already."""
         self._stage, self._total, self._done, self._fresh = name, total, done, 0
         self._started = self._printed = time.monotonic()
-        self._running, self._ended = {}, {}
+        self._running, self._best = {}, []
         there = f", {done} of them done before" if done else ""
         self.note(f"{name}: {detail}{there}" if detail else name)
         if self._live is not None:
@@ -68,7 +69,8 @@ class View:
             self._draw(_line(self._stage, row))
             return
         last = self._running.pop(name, {})
-        self._ended[name] = {**last, **row}
+        ended = [*(best for best in self._best if best["trial"] != name), {**last, **row}]
+        self._best = heapq.nlargest(MOST_ROWS, ended, key=lambda row: row.get("val_accuracy", 0.0))
         self._printed = float("-inf")  # an end is always worth a line
         numbers = _numbers(last)
         state = f"failed: {row['error']}" if "error" in row else f"done {numbers}"
@@ -91,9 +93,8 @@ class View:
             self._printed = time.monotonic()
 
     def _table(self) -> Group:
-        best = sorted(self._ended.values(), key=lambda row: -row.get("val_accuracy", 0.0))
         room = max(MOST_ROWS - len(self._running), 0)
-        rows = [*self._running.values(), *best[:room]]
+        rows = [*self._running.values(), *self._best[:room]]
         shown = [name for name in SHOWN if any(name in row for row in rows)]
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("trial", "step", *shown) if rows else ():
