@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
-from tests.workers.work import Task, count, count_once_reused, double, prepare
+from tests.workers.work import Task, count, count_for_long, count_once_reused, double, prepare
 from workers.executors import connection
 from workers.executors.connection import ClusterError, cluster_nodes, connect
 from workers.executors.ray_cluster import RayCluster
@@ -103,6 +103,16 @@ def test_a_process_lost_as_its_next_trial_starts_is_replaced(
     )
     assert (tmp_path / "lost").exists()
     assert ends(rows) == dict.fromkeys("abcdef", "2.0 on 1 of cpu")
+
+
+def test_trials_that_the_time_budget_stops_are_not_lost(local_ray: None, tmp_path: Path) -> None:
+    cluster = RayCluster(Resources(max_failures=0))
+    rows: Rows = []
+    tasks = [Task(name, str(tmp_path)) for name in "abcdef"]
+    shared = {"numbers": cluster.share(np.ones(2))}
+    folder = f"{tmp_path}/tune/search"
+    cluster.run_trials(count_for_long, tasks, shared, rows.append, time_budget_s=2.0, folder=folder)
+    assert ends(rows) == {}
 
 
 @pytest.mark.slow

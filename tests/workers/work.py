@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,6 +46,18 @@ def count(
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     total = float(shared["numbers"].sum())
     report({"trial": trial.id, "outcome": f"{total} on {ranks} of {device}"})
+
+
+def count_for_long(
+    trial: Task,
+    shared: Mapping[str, Any],
+    report: Callable[[dict[str, Any]], None],
+    device: torch.device,
+) -> None:
+    """Report a step every tenth of a second, for a minute."""
+    for step in range(600):
+        report({"trial": trial.id, "step": step})
+        time.sleep(0.1)
 
 
 def count_once_reused(

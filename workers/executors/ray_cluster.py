@@ -144,8 +144,9 @@ class RayCluster:
         """Run trials as Tune's in `folder`; rows arrive through `on_row`.
 
         `shared` holds what `share` returned; trials that find a predictor there compute elsewhere.
-        Trials that do not end within the time budget are stopped. Tune gives up at once a trial
-        whose process is lost as it comes to it from another one; an experiment of its own follows.
+        Trials that do not end within the time budget are stopped. Tune gives up at once, and not
+        always with a word, a trial whose process is lost as it comes to it from another one; an
+        experiment of its own follows.
         """
         end = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
         left, losses = {trial.id: trial for trial in trials}, Counter[str]()
@@ -154,8 +155,9 @@ class RayCluster:
             retries = self.resources.max_failures - max(losses[name] for name in left)
             self._tune(work, left, shared, rows, retries, end - time.monotonic(), folder)
             left = {name: trial for name, trial in left.items() if name not in rows.completed}
+            has_time = time.monotonic() < end
             for name in list(left):
-                losses[name] += max(1, len(rows.losses[name]))
+                losses[name] += max(has_time, len(rows.losses[name]))
                 if losses[name] > self.resources.max_failures:
                     reason = "its process or node was lost more often than"
                     on_row({"trial": name, "error": f"{reason} resources.max_failures allows"})
