@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,9 +29,9 @@ from orchestrator.loading import MOST_SHOWN, Study, stored_config
 from orchestrator.pareto import hypervolume, objectives, reference_point
 from orchestrator.results import Record, Results
 from orchestrator.table_files import part_of
+from orchestrator.tracking_target import Target, client_of, experiment_of, locate, reach
 from workers.storage import Storage
 
-EXPERIMENT = "paretoray"
 STUDY_ID, CANDIDATE, FRONT = "paretoray.study_id", "paretoray.candidate", "paretoray.front"
 NO_FRONT = "none yet"  # under FRONT
 WRITTEN = "paretoray.written"  # a digest of what a candidate's run shows
@@ -47,17 +43,6 @@ STAGES = ("search", "finish", "fuse")  # of a candidate's trials
 _TAGS = ("stage", "preset", "digest", "on_front", "latency_device", "latency_backend")
 _NOT_METRICS = ("seed", "on_front")
 _TABLE_COLUMNS = ("candidate", "val_accuracy", "test_accuracy", "cost", "latency_ms", "macs", "nfr")
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where runs go: a tracking server or database, and the folder for artifacts.
-
-    The server of an http(s) address knows its own artifact folder: it is None then.
-    """
-
-    uri: str
-    artifacts: str | None
 
 
 def sync(study: Study, uri: str | None = None) -> str | None:
@@ -73,7 +58,7 @@ def sync(study: Study, uri: str | None = None) -> str | None:
     """
     try:
         target = locate(study.directory, uri)
-        _reach(target.uri)
+        reach(target.uri)
         _sync(study, target)
     except Exception as error:  # whatever ails a tracking server, the results are safe
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
@@ -97,45 +82,14 @@ def following(directory: str, uri: str | None = None) -> Iterator[None]:
         thread.join()
 
 
-def locate(directory: str, uri: str | None = None) -> Target:
-    """Return the tracking target of a study's directory.
-
-    Raises:
-        ValueError: the directory is in an object store and no server is named.
-    """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    folder = Storage(directory).local_path()
-    if uri is None:
-        if folder is None:
-            raise ValueError(f"{directory} is in an object store; set MLFLOW_TRACKING_URI")
-        uri = f"sqlite:///{folder.parent}/mlflow.db"
-    if "://" in uri and not uri.startswith("sqlite:///"):
-        return Target(uri, None)
-    database = Path(uri.removeprefix("sqlite:///")).absolute()
-    return Target(uri, (database.parent / "mlartifacts").as_uri())
-
-
-def _reach(uri: str) -> None:
-    # MLflow's own client retries an absent server for minutes.
-    if uri.startswith(("http://", "https://")):
-        try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
-        except urllib.error.HTTPError:
-            return  # it answered; whether it lets us in is for MLflow to find out
-        except (OSError, ValueError) as error:
-            raise ConnectionError(f"{uri} does not answer: {error}") from error
-
-
 def _sync(study: Study, target: Target) -> None:
-    client = _client(target)
-    writer = _Writer(client, study, Storage(study.directory), _histories(study))
-    experiment = _experiment(client, target)
-    study_id = _study_id(writer.storage)
+    client, storage = client_of(target), Storage(study.directory)
+    experiment, study_id = experiment_of(client, target), _study_id(storage)
+    writer = _Writer(client, experiment, study_id, study, storage, _histories(study))
     runs = _runs(client, experiment, study_id)
-    parent = writer.parent(experiment, study_id, runs.pop(None, None))
+    parent = writer.parent(runs.pop(None, None))
     for record in study.records:
-        run = runs.pop(record["candidate"], None)
-        writer.candidate(record, run or _create(client, experiment, record, study_id), parent)
+        writer.candidate(record, runs.pop(record["candidate"], None), parent)
     for orphan in runs.values():
         client.delete_run(orphan.info.run_id)
     writer.finish(parent)
@@ -144,9 +98,9 @@ def _sync(study: Study, target: Target) -> None:
 def _follow(directory: str, uri: str | None, ended: Event) -> None:
     with suppress(Exception):
         target = locate(directory, uri)
-        _reach(target.uri)
-        client, storage = _client(target), Storage(directory)
-        experiment, study_id = _experiment(client, target), _study_id(storage)
+        reach(target.uri)
+        client, storage = client_of(target), Storage(directory)
+        experiment, study_id = experiment_of(client, target), _study_id(storage)
         runs = _runs(client, experiment, study_id)
         results, config = Results(storage), stored_config(storage)
         known: dict[str, float] = {}
@@ -159,15 +113,14 @@ def _follow(directory: str, uri: str | None, ended: Event) -> None:
             if len(known) > MOST_SHOWN:  # which candidates are shown is known at the end
                 return
             study = _excerpt(directory, config, results, changed)
-            writer = _Writer(client, study, storage, _histories(study))
-            parent = runs.get(None) or writer.begun(experiment, study_id)
+            writer = _Writer(client, experiment, study_id, study, storage, _histories(study))
+            parent = runs.get(None) or writer.begun()
             runs[None] = parent
             for record in study.records:
                 if ended.is_set():
                     return
                 name = record["candidate"]
-                run = runs.get(name) or _create(client, experiment, record, study_id)
-                runs[name] = writer.candidate(record, run, parent)
+                runs[name] = writer.candidate(record, runs.get(name), parent)
             pause_s = max(FOLLOW_EVERY_S, time.monotonic() - started)  # half of the time at most
 
 
@@ -183,48 +136,51 @@ def _excerpt(
     return Study(directory, config, records, tables, unread)
 
 
-def _client(target: Target) -> MlflowClient:
-    # It tells of every table that it creates.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=target.uri)
-
-
 @dataclass(frozen=True)
 class _Writer:
     client: MlflowClient
+    experiment: str
+    study_id: str
     study: Study
     storage: Storage
     histories: Mapping[str, Sequence[Metric]]
 
-    def parent(self, experiment: str, study_id: str, run: Run | None) -> Run:
+    def parent(self, run: Run | None) -> Run:
         """Return the study's own run; one whose front changed, or is incomplete, is made anew."""
         if run is not None:
             if run.data.tags.get(FRONT) in (NO_FRONT, _front_digest(self.study)):
                 return run
             self.client.delete_run(run.info.run_id)  # a logged curve cannot shrink
-        return self.begun(experiment, study_id)
+        return self.begun()
 
-    def begun(self, experiment: str, study_id: str) -> Run:
+    def begun(self) -> Run:
         """Return a new run of the study's own, without a front."""
-        tags = {STUDY_ID: study_id, FRONT: NO_FRONT}
-        return self.client.create_run(experiment, None, tags, self.study.name)
+        tags = {STUDY_ID: self.study_id, FRONT: NO_FRONT}
+        return self.client.create_run(self.experiment, None, tags, self.study.name)
 
-    def candidate(self, record: Record, run: Run, parent: Run) -> Run:
+    def candidate(self, record: Record, run: Run | None, parent: Run) -> Run:
         """Write a candidate's parameters, metrics, tags and files, and end its run.
 
-        A run that shows all this is left alone. Returns the run, its tag `WRITTEN` up to date.
+        A run that shows all this is left alone. Of two values at one step MLflow shows the larger:
+        where a number is another one than before, the run is made anew. Returns the run, its
+        metrics and its tag `WRITTEN` up to date.
         """
-        run_id, when = run.info.run_id, run.info.start_time
-        metrics = [
-            Metric(key, float(value), when, 0)
+        curves = [point for trial in _trials(record) for point in self.histories.get(trial, ())]
+        written = _digest([record, len(curves), parent.info.run_id])
+        if run is not None and run.data.tags.get(WRITTEN) == written:
+            return run
+        numbers = {
+            key: float(value)
             for key, value in record.items()
             if isinstance(value, int | float) and key not in _NOT_METRICS
-        ]
-        for trial in _trials(record):
-            metrics += self.histories.get(trial, ())
-        written = _digest([record, len(metrics), parent.info.run_id])
-        if run.data.tags.get(WRITTEN) == written:
-            return run
+        }
+        if run is not None and _shows_others(run, numbers):
+            self.client.delete_run(run.info.run_id)
+            run = None
+        if run is None:
+            run = self.created(record)
+        run_id, when = run.info.run_id, run.info.start_time
+        metrics = [Metric(key, value, when, 0) for key, value in numbers.items()] + curves
         self.client.log_dict(run_id, record["architecture"], "architecture.json")
         for path in self.storage.list(f"models/{record['candidate']}"):
             self.file(run_id, path, "model")
@@ -242,8 +198,18 @@ class _Writer:
             params=[Param(key, str(value)) for key, value in about.items()],
             tags=[RunTag(key, str(value)) for key, value in tags.items()],
         )
+        run.data.metrics.update(numbers)
         run.data.tags[WRITTEN] = written
         return run
+
+    def created(self, record: Record) -> Run:
+        """Return a candidate's new run, without anything yet."""
+        # As if its trials had just ended; the run keeps this start, so that syncing again adds
+        # nothing.
+        started = round(1000 * time.time()) - _milliseconds(record)
+        tags = {STUDY_ID: self.study_id, CANDIDATE: record["candidate"]}
+        name = f"{record['study']}/{record['candidate']}"
+        return self.client.create_run(self.experiment, started, tags, name)
 
     def finish(self, parent: Run) -> None:
         """Write the front, the data set and the files of the study, and end its run."""
@@ -294,13 +260,6 @@ class _Writer:
             self.client.log_artifact(run_id, str(copy), folder)
 
 
-def _experiment(client: MlflowClient, target: Target) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    return client.create_experiment(EXPERIMENT, artifact_location=target.artifacts)
-
-
 def _study_id(storage: Storage) -> str:
     if not storage.exists(ID_FILE):
         storage.write_bytes(ID_FILE, uuid.uuid4().hex.encode())
@@ -322,12 +281,8 @@ def _runs(client: MlflowClient, experiment: str, study_id: str) -> dict[str | No
             return runs
 
 
-def _create(client: MlflowClient, experiment: str, record: Record, study_id: str) -> Run:
-    # As if its trials had just ended; the run keeps this start, so that syncing again adds nothing.
-    started = round(1000 * time.time()) - _milliseconds(record)
-    tags = {STUDY_ID: study_id, CANDIDATE: record["candidate"]}
-    name = f"{record['study']}/{record['candidate']}"
-    return client.create_run(experiment, started, tags, name)
+def _shows_others(run: Run, numbers: Mapping[str, float]) -> bool:
+    return any(numbers.get(key, value) != value for key, value in run.data.metrics.items())
 
 
 def _trials(record: Record) -> list[str]:

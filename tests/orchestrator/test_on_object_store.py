@@ -12,7 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from orchestrator import claims, load
-from orchestrator.tracking import EXPERIMENT
+from orchestrator.tracking_target import EXPERIMENT
 from tests.object_store import ObjectStore
 from tests.orchestrator import tiny
 from workers.storage import Storage, joined

@@ -13,15 +13,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from orchestrator import Study, load, tracking
-from orchestrator.tracking import (
-    EXPERIMENT,
-    PARENT,
-    STUDY_ID,
-    WRITTEN,
-    following,
-    locate,
-    sync,
-)
+from orchestrator.tracking import PARENT, STUDY_ID, WRITTEN, following, sync
+from orchestrator.tracking_target import EXPERIMENT, locate
 from tests.orchestrator.fabricated import fabricate
 from workers.storage import Storage
 
@@ -136,6 +129,18 @@ def test_a_changed_front_and_a_lost_candidate_leave_no_ghost(study: Study) -> No
     assert {run.data.tags[PARENT] for run in children} == {parent.info.run_id}
     assert len(children) == CANDIDATES - 1
     assert len(snapshot(study)["curve"]) == len(study.front()) - 1
+
+
+def test_a_number_that_fell_is_shown(study: Study) -> None:
+    assert sync(study) is None
+    best = study.front()[-1]
+    fallen = {**best, "val_accuracy": best["val_accuracy"] / 2}
+    records = [fallen if record is best else record for record in study.records]
+    assert sync(dataclasses.replace(study, records=records)) is None
+    _, children = runs_of(study)
+    (run,) = [r for r in children if r.data.tags["paretoray.candidate"] == best["candidate"]]
+    assert run.data.metrics["val_accuracy"] == fallen["val_accuracy"]
+    assert len(children) == CANDIDATES
 
 
 @pytest.mark.parametrize("calls", [1, 5, CANDIDATES + 1])

@@ -27,7 +27,8 @@ import workers.trial
 from cost_models.latency_probe import BACKENDS
 from cost_models.latency_table import LatencyTable, Timing
 from orchestrator import cli, latencies, load
-from orchestrator.tracking import EXPERIMENT, STUDY_ID, locate
+from orchestrator.tracking import STUDY_ID
+from orchestrator.tracking_target import EXPERIMENT, locate
 from search_spaces.base import Block
 from search_spaces.gpunet import GPUNet
 from workers.storage import Storage
