@@ -26,7 +26,7 @@ from torch import nn
 
 from search_spaces.base import Architecture, digest, sample
 from search_spaces.ofa_mobilenet_v3 import OFAMobileNetV3
-from workers.calibration import recalibrate
+from workers.calibration import calibration_part, recalibrate
 from workers.datasets import Data
 from workers.datasets.base import TensorSplit, from_arrays, to_arrays
 from workers.evaluation import evaluate
@@ -186,8 +186,8 @@ def built_anew(problem: Problem, subnet: Architecture) -> torch.Tensor:
 def images(problem: Problem) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return the batches that calibrate and those to predict, as the evaluator has them."""
     data, device = problem.data, problem.device
-    train = Images(data.train, CONFIG.calibration_images, data, device)
-    return list(train), list(Images(data.val, len(data.val), data, device))
+    part = calibration_part(data.train, CONFIG.calibration_images)
+    return list(Images(part, data, device)), list(Images(data.val, data, device))
 
 
 def make(shared: Mapping[str, Any]) -> Predict:

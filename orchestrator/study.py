@@ -48,6 +48,7 @@ from workers.trial import (
 from workers.trial import run as run_trial
 
 SELECTION = "selection.json"
+POINTS = "points"  # a file for each batch, named by its first one
 
 
 def run_study(
@@ -136,7 +137,7 @@ def _search(run: Run, until_end: ExitStack) -> None:
 
     budget = run.config.search.time_budget_s
     deadline = None if budget is None else time.monotonic() + budget
-    while batch := sweep.next_batch(run.config, _objectives(run, points, known)):
+    while batch := _proposed(run, points, _objectives(run, points, known)):
         left_s = None if deadline is None else deadline - time.monotonic()
         if left_s is not None and left_s <= 0:
             break
@@ -249,6 +250,19 @@ def report(run: Run) -> None:
         run.view.note(warning)
 
 
+def _proposed(
+    run: Run, points: Sequence[sweep.Point], results: Sequence[sweep.Objectives | None]
+) -> list[sweep.Point]:
+    """Return the points that follow. They stay, even if a trial that failed before succeeds now."""
+    path = f"{POINTS}/{len(points):06d}.json"
+    if run.storage.exists(path):
+        return _read_list(run.storage, path, "points", "draw its points again")
+    batch = sweep.next_batch(run.config, points, results)
+    if batch:
+        run.storage.write_bytes(path, json.dumps({"points": batch}).encode())
+    return batch
+
+
 def _objectives(
     run: Run, points: Sequence[sweep.Point], known: dict[str, tuple[str, sweep.Objectives]]
 ) -> list[sweep.Objectives | None]:
@@ -280,11 +294,15 @@ def _searched(run: Run) -> tuple[set[str], set[str]]:
 
 
 def _selected(storage: Storage) -> set[str]:
+    return set(_read_list(storage, SELECTION, "chosen", "select again"))
+
+
+def _read_list(storage: Storage, path: str, key: str, purpose: str) -> list[Any]:
     try:
-        return set(json.loads(storage.read_bytes(SELECTION))["chosen"])
+        return list(json.loads(storage.read_bytes(path))[key])
     except (ValueError, KeyError, TypeError) as error:
-        name = storage.name(SELECTION)
-        raise DamagedError(f"{name}: damaged; delete it to select again") from error
+        name = storage.name(path)
+        raise DamagedError(f"{name}: damaged; delete it to {purpose}") from error
 
 
 def _start_of(run: Run, record: Record) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """From a sweep to points: grids as they stand, random and Optuna samplers in fixed batches.
 
-`next_batch` depends on the study and on the results so far alone, so an interrupted study goes on
-with the points that it would have had.
+`next_batch` depends on the study and on the points and results so far alone, so an interrupted
+study goes on with the points that it would have had.
 """
 
 from __future__ import annotations
@@ -23,27 +23,33 @@ from optuna.trial import TrialState
 from orchestrator.config import StudyConfig, nearest
 from workers.errors import InputError
 from workers.methods import METHODS
+from workers.protocol import seeded
 
 Point = dict[str, Any]
 Objectives = tuple[float, float]
 """Error and cost of a point's best candidate, both to be minimised."""
 
 
-def next_batch(config: StudyConfig, results: Sequence[Objectives | None]) -> list[Point]:
-    """Return the points that follow those with results (None: failed), or [] at the end.
+def next_batch(
+    config: StudyConfig, points: Sequence[Point], results: Sequence[Objectives | None]
+) -> list[Point]:
+    """Return the points that follow, or [] at the end.
 
     Args:
         config: the study.
-        results: one entry for each point so far, in order.
+        points: those so far.
+        results: one for each of them, in order; None: failed.
     """
     search = config.search
     if search.sampler == "grid":
-        return [] if results else grid(config)
+        return [] if points else grid(config)
     assert search.num_trials is not None
-    left = search.num_trials - len(results)
+    left = search.num_trials - len(points)
     batch = left if search.sampler == "random" else min(search.batch, left)
-    study = _replayed(config, results)
-    return [dict(trial.params) for trial in _asked(study, config, batch)] if batch > 0 else []
+    if batch <= 0:
+        return []
+    study, distributions = _told(config, points, results), _distributions(config)
+    return [dict(study.ask(distributions).params) for _ in range(batch)]
 
 
 def grid(config: StudyConfig) -> list[Point]:
@@ -143,34 +149,34 @@ def _settings(config: StudyConfig, point: Mapping[str, Any], where: str) -> Any:
         raise InputError(str(error).replace("method.", f"{where}.", 1)) from error
 
 
-def _replayed(config: StudyConfig, results: Sequence[Objectives | None]) -> optuna.Study:
+def _told(
+    config: StudyConfig, points: Sequence[Point], results: Sequence[Objectives | None]
+) -> optuna.Study:
+    """Return an Optuna study that knows the points so far, and is to begin with the given ones."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(directions=["minimize", "minimize"], sampler=_sampler(config))
-    for point in config.search.points_to_evaluate:
+    sampler = _sampler(config, len(points))
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+    distributions = _distributions(config)
+    for point, values in zip(points, results, strict=True):
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state, params=point, distributions=distributions, values=values
+            )
+        )
+    for point in config.search.points_to_evaluate[len(points) :]:
         study.enqueue_trial(point)
-    size = config.search.batch if config.search.sampler == "optuna" else len(results) or 1
-    for start in range(0, len(results), size):
-        told = results[start : start + size]
-        for trial, values in zip(_asked(study, config, len(told)), told, strict=True):
-            if values is None:
-                study.tell(trial, state=TrialState.FAIL)
-            else:
-                study.tell(trial, values)
     return study
 
 
-def _sampler(config: StudyConfig) -> optuna.samplers.BaseSampler:
+def _sampler(config: StudyConfig, num_points: int) -> optuna.samplers.BaseSampler:
+    seed = seeded(config.seed, "sweep", num_points).getrandbits(32)
     if config.search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=config.seed)
+        return optuna.samplers.RandomSampler(seed)
     with warnings.catch_warnings():
         # Without it, the points of one batch would crowd where the last batch was best.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=config.seed, constant_liar=True)
-
-
-def _asked(study: optuna.Study, config: StudyConfig, count: int) -> list[optuna.trial.Trial]:
-    distributions = _distributions(config)
-    return [study.ask(distributions) for _ in range(count)]
+        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
 def _distributions(config: StudyConfig) -> dict[str, BaseDistribution]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -130,15 +131,24 @@ def start_predictor(run: Run, until_end: ExitStack) -> None:
     """Start what the trials of a search predict with, where its method has that, once."""
     if run.method.predictor is None or "predict" in run.shared:
         return
-    supernet = hashlib.sha256(run.storage.read_bytes(SUPERNET)).hexdigest()[:12]
     predictor = run.executor.predictor(
         partial(make_predictor, run.trial("predictor", "search")),
         shared_values(run, start=True),
         key=partial(digest, run.space),
-        keep=partial(KeptPredictions, run.storage.root, supernet, run.attempt),
+        keep=partial(KeptPredictions, run.storage.root, _origin(run), run.attempt),
     )
     run.shared["predict"] = until_end.enter_context(predictor)
     until_end.callback(run.shared.pop, "predict")
+
+
+def _origin(run: Run) -> str:
+    """Return digits that tell apart what predictions depend on, beside the network."""
+    study = run.config.as_dict()
+    about = [study[key] for key in ("dataset", "proxy", "seed")]
+    about += [study["method"].get(key) for key in run.method.predicts_by]
+    digits = hashlib.sha256(run.storage.read_bytes(SUPERNET))
+    digits.update(json.dumps(about, sort_keys=True).encode())
+    return digits.hexdigest()[:12]
 
 
 def shared_values(run: Run, *, start: bool) -> dict[str, Any]:

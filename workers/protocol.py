@@ -153,7 +153,8 @@ class Method:
     that says `auto`, from the method's settings at a point of the other axes. `fuse` trains
     together, in a trial of its own, those chosen candidates that differ in no other params than
     `fused_over`. `predictor` makes, from a problem with its `start`, the evaluator that all
-    trials of the search share; its settings are those of the method, whatever the sweep says.
+    trials of the search share; its settings are those of the method, whatever the sweep says, and
+    its predictions depend on those named in `predicts_by`.
     `not_in_parts` says, for stages whose networks ranks cannot hold parts of, why.
     """
 
@@ -169,6 +170,7 @@ class Method:
     fuse: Fuse | None = None
     fused_over: tuple[str, ...] = ()
     predictor: Callable[[Problem, Any], Predict] | None = None
+    predicts_by: tuple[str, ...] = ()
     not_in_parts: Mapping[str, str] = field(default_factory=dict)
 
 

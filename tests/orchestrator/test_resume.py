@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from functools import partial
 from pathlib import Path
@@ -86,6 +87,19 @@ def test_an_interrupt_names_the_line_that_resumes(
     resumed = tiny.paretoray(*ended.resume, changes=[tiny.die_after("supernet.pt", number)])
     assert resumed.code == 130
     assert (directory / "supernet.pt").exists()
+
+
+def test_points_stay_once_they_are_proposed(study_file: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "study"
+    proposed = directory / "points" / "000000.json"
+    tiny.serial(study_file, directory, changes=[tiny.die_after("points/000000")])
+    points = [{"alpha": 0.7}, {"alpha": 3.0}]
+    assert json.loads(proposed.read_text())["points"][1] == points[1]
+    proposed.write_text(json.dumps({"points": points}))
+    ended = tiny.serial(study_file, directory)
+    assert (ended.code, ended.err) == (0, "")
+    found = {row["candidate"]: row["params"] for row in tiny.rows(directory)}
+    assert [found["t000"], found["t001"]] == points
 
 
 def test_deleted_files_are_made_again(study_file: Path, done: Path, copy: Path) -> None:

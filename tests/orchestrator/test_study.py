@@ -94,7 +94,8 @@ def test_the_report_and_mlflow_show_the_study(done: Path) -> None:
 def test_nothing_is_left_that_only_the_run_needed(done: Path) -> None:
     left = {path.split("/")[0] for path in tiny.files(done)}
     tables = {"results", "models", "study.yaml", "latency.parquet", "report.html"}
-    assert left == tables | {"supernet.pt", "selection.json", "attempt", "mlflow_id", ".lock"}
+    decided = {"points", "supernet.pt", "selection.json"}
+    assert left == tables | decided | {"attempt", "mlflow_id", ".lock"}
 
 
 def test_running_a_finished_study_again_does_nothing(study_file: Path, done: Path) -> None:

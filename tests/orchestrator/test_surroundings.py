@@ -48,6 +48,7 @@ DAMAGES = {
     "supernet": Damage(SUPERNET, deleted=(ROW,)),
     "pretraining": Damage(f"{SAVED}/pretrain-supernet-0001.pt", deleted=(SUPERNET,), like=SUPERNET),
     "searching": Damage(f"{SAVED}/search-t001-0001.pt", deleted=(ROW,), like=SUPERNET),
+    "points": Damage("points/000000.json"),
     "selection": Damage("selection.json"),
     "row": Damage(ROW),
     "predictions": Damage("results/predictions/t000-val.parquet", deleted=(REPORT,)),

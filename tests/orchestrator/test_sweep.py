@@ -17,7 +17,7 @@ def study(**changes: Any) -> StudyConfig:
 def run(config: StudyConfig) -> list[sweep.Point]:
     """Play a whole sweep with results that depend on the point."""
     points: list[sweep.Point] = []
-    while batch := sweep.next_batch(config, [_result(point) for point in points]):
+    while batch := sweep.next_batch(config, points, [_result(point) for point in points]):
         points += batch
     return points
 
@@ -63,9 +63,10 @@ def test_optuna_uses_what_it_was_told() -> None:
         sweep={"alpha": {"low": 0.1, "high": 2.0}},
         search=Search(sampler="optuna", num_trials=16, batch=4),
     )
-    told = [(point["alpha"], point["alpha"]) for point in run(config)[:12]]
+    points = run(config)[:12]
+    told = [(point["alpha"], point["alpha"]) for point in points]
     other = [(-value, -value) for value, _ in told]
-    assert sweep.next_batch(config, told) != sweep.next_batch(config, other)
+    assert sweep.next_batch(config, points, told) != sweep.next_batch(config, points, other)
 
 
 def test_failed_points_are_told_as_failed() -> None:
@@ -73,7 +74,8 @@ def test_failed_points_are_told_as_failed() -> None:
         sweep={"alpha": {"low": 0.1, "high": 2.0}},
         search=Search(sampler="optuna", num_trials=8, batch=4),
     )
-    assert len(sweep.next_batch(config, [None, None, (0.1, 1.0), None])) == 4
+    points = sweep.next_batch(config, [], [])
+    assert len(sweep.next_batch(config, points, [None, None, (0.1, 1.0), None])) == 4
 
 
 @pytest.mark.parametrize(

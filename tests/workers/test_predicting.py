@@ -124,6 +124,16 @@ def test_few_files_hold_many_additions(tmp_path: Path) -> None:
     assert f"{0:012x}" in third
 
 
+def test_a_desk_that_is_started_again_keeps_what_it_kept(tmp_path: Path) -> None:
+    counts = (100, 20, 150)
+    for start, count in enumerate(counts):
+        kept = KeptPredictions(str(tmp_path), "one", 1)
+        for n in range(count):
+            kept.add({f"{start}-{n}": torch.zeros(4, dtype=torch.int16)})
+    again = KeptPredictions(str(tmp_path), "one", 1)
+    assert all(f"{i}-{n}" in again for i, count in enumerate(counts) for n in range(count))
+
+
 def test_a_damaged_file_is_named(executor: Executor, log: Path) -> None:
     with predicting(executor, log) as predict:
         predict(networks(1))

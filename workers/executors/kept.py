@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -23,26 +24,29 @@ class KeptPredictions:
 
     Args:
         root: the study's directory.
-        supernet: digits that tell supernets apart; what other ones predicted is deleted.
+        origin: digits that tell apart what predicts, and on which samples; what has other ones is
+            deleted.
         attempt: the driver's, so that an orphan's late files meet nobody's.
 
     Raises:
         DamagedError: a file is not what was written; names it.
     """
 
-    def __init__(self, root: str, supernet: str, attempt: int) -> None:
+    def __init__(self, root: str, origin: str, attempt: int) -> None:
         self._storage = Storage(root)
-        self._prefix = f"{FOLDER}/{supernet}/{attempt:04d}"
+        self._prefix = f"{FOLDER}/{origin}/{attempt:04d}"
         self._found: dict[str, torch.Tensor] = {}
         self._files: list[tuple[str, list[str]]] = []  # and whom they hold, oldest first
         for path in self._storage.list(FOLDER):
-            if path.startswith(f"{FOLDER}/{supernet}/"):
+            if path.startswith(f"{FOLDER}/{origin}/"):
                 found = self._read(path)
                 self._found |= found
                 self._files.append((path, list(found)))
             else:
                 self._storage.delete(path)
-        self._written = 0
+        own = [path for path, _ in self._files if path.startswith(self._prefix)]
+        numbers = [int(Path(path).stem.rpartition("-")[2]) for path in own]
+        self._written = 1 + max(numbers, default=-1)
 
     def __contains__(self, key: str) -> bool:
         return key in self._found

@@ -12,6 +12,7 @@ from search_spaces.base import sample
 from search_spaces.elastic import Supernet
 from tests.workers.methods.test_budgeted import equal
 from tests.workers.methods.tiny_elastic import MOBILENET, RESNET, elastic_problem
+from workers.calibration import calibration_part
 from workers.datasets import Data
 from workers.evaluation import evaluate
 from workers.methods.reg_nas.predictor import Images, inherited, predictor
@@ -47,7 +48,7 @@ def calibrated(problem, architecture):
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    images = problem.data.train.samples_N[: CONFIG.calibration_images]
+    images = calibration_part(problem.data.train, CONFIG.calibration_images).samples_N
     x_BCHW = (images / 255 - problem.data.mean[0]) / problem.data.std[0]
     with torch.no_grad():
         network.train()(x_BCHW)
@@ -93,10 +94,10 @@ def test_weights_can_be_delivered_and_finished_with():
     assert torch.equal(found, predictor(problem, CONFIG)([architecture])[0])
 
 
-def test_statistics_come_from_the_first_training_images_alone():
+def test_statistics_come_from_as_many_training_images_as_are_asked_for():
     problem = started()
     data = problem.data
-    few = data.train.subset(torch.arange(CONFIG.calibration_images))
+    few = calibration_part(data.train, CONFIG.calibration_images)
     cut = dataclasses.replace(problem, data=dataclasses.replace(data, train=few))
     assert equal(
         predictor(problem, CONFIG)(networks(MOBILENET)), predictor(cut, CONFIG)(networks(MOBILENET))
@@ -116,7 +117,7 @@ def test_images_too_many_to_stay_normalised_give_the_same(monkeypatch):
 def test_many_images_come_in_batches_of_nearly_one_size(monkeypatch):
     monkeypatch.setattr(MODULE, "BATCH_SIZE", 16)
     data: Data = elastic_problem().data
-    images = Images(data.train, 33, data, torch.device("cpu"))
+    images = Images(data.train.subset(torch.arange(33)), data, torch.device("cpu"))
     assert [len(x_BCHW) for x_BCHW in images] == [11, 11, 11]
 
 

@@ -27,4 +27,13 @@ from workers.training import finish
 
 __all__ = ["METHOD", "Config"]
 
-METHOD = Method("reg_nas", Config, search, finish, pretrain, check=check, predictor=predictor)
+METHOD = Method(
+    "reg_nas",
+    Config,
+    search,
+    finish,
+    pretrain,
+    check=check,
+    predictor=predictor,
+    predicts_by=("calibration_images",),
+)

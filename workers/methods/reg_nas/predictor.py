@@ -1,8 +1,8 @@
 """What networks of a trained supernet predict, without being trained: the resident evaluator.
 
 A network is slices of the supernet, made once for all batches; its batch norms take their
-statistics from the first training images (Once-for-all's authors: about 2,000), and keep nothing of
-the network before. Supernet and images stay in memory, ready to be computed with.
+statistics from some training images (Once-for-all's authors: about 2,000), and keep nothing of the
+network before. Supernet and images stay in memory, ready to be computed with.
 
 Shapes: B images of a batch, C channels, H x W pixels, N validation samples.
 """
@@ -17,6 +17,7 @@ import torch
 
 from search_spaces.base import Architecture
 from search_spaces.elastic.layers import ElasticNorm
+from workers.calibration import calibration_part
 from workers.datasets import Data, Split
 from workers.inputs import network_input
 from workers.methods.reg_nas.supernet_training import fresh_supernet
@@ -31,7 +32,7 @@ class Settings(Protocol):
 
     @property
     def calibration_images(self) -> int:
-        """First training images that give the statistics of batch norms."""
+        """How many training images give the statistics of batch norms."""
         ...
 
 
@@ -42,7 +43,7 @@ def predictor(problem: Problem, config: Settings) -> Predict:
         ValueError: the space is not elastic, or `problem.start` is absent.
     """
     subnet = Subnet(problem, config)
-    val = Images(problem.data.val, len(problem.data.val), problem.data, problem.device)
+    val = Images(problem.data.val, problem.data, problem.device)
 
     @torch.inference_mode()
     def predict(architectures: Sequence[Architecture]) -> list[torch.Tensor]:
@@ -91,8 +92,8 @@ class Subnet:
         self._norms = [m for m in self.supernet.modules() if isinstance(m, ElasticNorm)]
         for norm in self._norms:
             norm.momentum = None  # the plain average over all batches
-        train, count = problem.data.train, config.calibration_images
-        self._images = Images(train, count, problem.data, problem.device)
+        part = calibration_part(problem.data.train, config.calibration_images)
+        self._images = Images(part, problem.data, problem.device)
 
     @torch.inference_mode()
     def become(self, architecture: Architecture) -> None:
@@ -111,19 +112,17 @@ class Subnet:
 
 
 class Images:
-    """The first images of a split, resident in batches of nearly one size.
+    """The images of a split, resident in batches of nearly one size.
 
     Args:
         split: where they are from.
-        count: how many; all, where the split has fewer.
         data: the data set of the split.
         device: where they stay.
     """
 
-    def __init__(self, split: Split, count: int, data: Data, device: torch.device) -> None:
+    def __init__(self, split: Split, data: Data, device: torch.device) -> None:
         self._data = data
-        index_N = torch.arange(min(count, len(split)))
-        parts = torch.tensor_split(index_N, math.ceil(len(index_N) / BATCH_SIZE))
+        parts = torch.tensor_split(torch.arange(len(split)), math.ceil(len(split) / BATCH_SIZE))
         self._batches = [split.batch(index_B)[0].to(device) for index_B in parts]
         pixels = sum(samples_B.numel() for samples_B in self._batches)
         if pixels * torch.float32.itemsize <= MOST_BYTES:
