@@ -38,7 +38,7 @@ Means = dict[int, float]
 def main() -> None:
     """Run a study and print what it says of the paper's claim."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", choices=("images", "speech"))
+    parser.add_argument("data", choices=("images", "speech"), nargs="?", default="speech")
     parser.add_argument("--study")
     parser.add_argument("--dir", type=Path, default=Path("runs/reds_pays"))
     parser.add_argument("--executor", default="ray", choices=("ray", "serial"))

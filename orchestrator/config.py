@@ -27,6 +27,7 @@ from workers.records import adapter, from_json, to_json
 from workers.storage import Storage, StorageError, parent_and_name
 from workers.training import Recipe
 
+NOT_YAML = (YAMLError, ValueError, RecursionError)  # a date that cannot be, a list in itself
 COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "method": METHODS,
     "space": SPACES,
@@ -187,7 +188,7 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> StudyConfig:
     values = _read_stored(source) if "://" in source else read_yaml(_locate(source))
     for override in overrides:
         _override(values, override)
-    _refuse_nan(values, ())
+    _check_plain(values, ())
     for key, registry in COMPONENTS.items():
         if key in values:
             values[key] = _component(key, values[key], registry)
@@ -209,7 +210,7 @@ def read_settings(overrides: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for override in overrides:
         _override(values, override)
-    _refuse_nan(values, ())
+    _check_plain(values, ())
     return values
 
 
@@ -281,7 +282,7 @@ def _read_stored(uri: str) -> dict[str, Any]:
 def _parsed(text: str, name: str) -> dict[str, Any]:
     try:
         values = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except NOT_YAML as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -313,7 +314,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override!r}: expected key=value, as in search.batch=4")
     try:
         value = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except NOT_YAML as error:
         raise InputError(f"--set {override!r}: {text!r} is not a YAML value") from error
     target = values
     for key in keys[:-1]:
@@ -346,17 +347,20 @@ def _written_out(config: StudyConfig, key: str) -> dict[str, Any]:
     return {"name": getattr(config, key)["name"], **to_json(config.component(key))}
 
 
-def _refuse_nan(value: Any, path: tuple[str, ...]) -> None:
+def _check_plain(value: Any, path: tuple[str, ...]) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InputError(f"{'.'.join(path) or 'study'}: key {key!r} is not text")
-            _refuse_nan(inner, (*path, key))
+            _check_plain(inner, (*path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _refuse_nan(inner, (*path, str(index)))
+            _check_plain(inner, (*path, str(index)))
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{'.'.join(path)}: {value} is not a finite number")
+    elif not isinstance(value, str | int | float | None):
+        kind = type(value).__name__
+        raise InputError(f"{'.'.join(path)}: {value} is a {kind}; in quotes it is text")
 
 
 def _one_line(cls: type, error: ValidationError, prefix: str | None) -> str:

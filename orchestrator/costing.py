@@ -30,6 +30,13 @@ def find_architecture(space: SearchSpace, text: str) -> Architecture:
     """
     if text in space.presets:
         return space.canonical(space.presets[text])
+    architecture = _parsed(space, text)
+    if space.choices and not architecture:
+        raise InputError(f"--arch: {text} is no network: its edges make no path")
+    return architecture
+
+
+def _parsed(space: SearchSpace, text: str) -> Architecture:
     known = sorted(space.presets)
     if not text.lstrip().startswith("{"):
         raise InputError(
@@ -95,10 +102,17 @@ def mean_network_latency(
     """Return a network's mean latency (ms) when messages between machines are delayed at random.
 
     Every delay is exponential, with mean `jitter_ms`; without one the latency is unknown.
+
+    Raises:
+        InputError: no delay has such a mean.
     """
     if jitter_ms is None:
         return None
-    latency = network_latency(layers, schedule, delay=Delay(jitter_ms=jitter_ms))
+    try:
+        delay = Delay(jitter_ms=jitter_ms)
+    except ValueError as error:
+        raise InputError(f"--jitter-ms: {error}") from error
+    latency = network_latency(layers, schedule, delay=delay)
     return latency.mean(np.random.default_rng(0))
 
 

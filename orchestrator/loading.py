@@ -196,8 +196,11 @@ def stored_config(storage: Storage) -> dict[str, Any]:
         raise ResultsError(f"{storage.root}: not a study's directory (it has no study.yaml)")
     try:
         config = YAML(typ="safe", pure=True).load(BytesIO(storage.read_bytes("study.yaml")))
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ResultsError(f"{name}: damaged ({str(error).splitlines()[0]})") from error
-    if not isinstance(config, dict) or "study" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("study"), str):
         raise ResultsError(f"{name}: damaged (expected a mapping with the key `study`)")
+    for key in ("method", "space", "dataset"):
+        if not isinstance(config.get(key), dict) or "name" not in config[key]:
+            raise ResultsError(f"{name}: not of a study that was run ({key}: no `name` in it)")
     return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
     fused = [f"fuse       candidates that differ in {over} alone, together"] if method.fuse else []
     return [
         f"study      {config.study}: {config.method['name']} on {config.dataset['name']}",
-        f"space      {config.space['name']}: {space.size():.3g} architectures",
+        f"space      {config.space['name']}: {Decimal(space.size()):.3g} architectures",
         f"directory  {folder}",
         f"measure    {measured}",
         f"pretrain   {pretrained}",
@@ -123,7 +124,11 @@ def _check_samples(config: StudyConfig, space: SearchSpace) -> None:
     kind = DATASETS[config.dataset["name"]].kind
     with _named(""):
         check_output(space, kind)
-    for key, settings in (("training", config.training), ("method", config.component("method"))):
+    method = config.component("method")
+    trainings = {"training": config.training, "method": method}
+    for key in ("pretraining", "supernet"):
+        trainings[f"method.{key}"] = getattr(method, key, None)
+    for key, settings in trainings.items():
         if hasattr(settings, "augment"):
             with _named(f"{key}."):
                 check_augmentation(settings.augment, kind)

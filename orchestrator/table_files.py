@@ -136,7 +136,8 @@ class TableFiles:
         """
         data = pa.BufferReader(self.storage.read_bytes(path))
         with self._named_damage(path):
-            table = pq.ParquetFile(data).read(columns)
+            # Threads that read for a process that ends at once may abort it.
+            table = pq.ParquetFile(data).read(columns, use_threads=False)
             pa.unify_schemas([self.schema, table.schema])
             return table
 

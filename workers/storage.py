@@ -165,7 +165,7 @@ class Storage:
             yield
         except StorageError:
             raise
-        except OSError as error:
+        except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{self.name(path)}: cannot be {verb}: {_reason(error)}") from error
 
 

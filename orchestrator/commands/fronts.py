@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.compare import compare as compare_studies
 from orchestrator.compare import front_json
-from orchestrator.loading import Study, load, shown
+from orchestrator.loading import Choice, Study, load, shown
 from orchestrator.printing import AsJson, print_json, print_lines, print_rows
 from workers.errors import InputError
 from workers.storage import parent_and_name
@@ -53,9 +53,9 @@ def compare(
     _print_flips(found["flips"])
 
 
-def loaded(directory: str) -> Study:
+def loaded(directory: str, choice: Choice = shown) -> Study:
     """Return a study, for a person to look at; what is damaged is told on standard error."""
-    study = load(directory, shown)
+    study = load(directory, choice)
     for line in study.damaged:
         sys.stderr.write(f"warning: {line}\n")
     return study

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,7 +107,8 @@ def size(space: SpaceName, settings: SpaceSettings = None, as_json: AsJson = Fal
     if as_json:
         print_json({"size": str(exact)})
     else:
-        print_lines([f"{exact:,} architectures" + (f" ({exact:.2e})" if exact > 1e6 else "")])
+        rounded = f" ({Decimal(exact):.2e})" if exact > 1e6 else ""
+        print_lines([f"{exact:,} architectures{rounded}"])
 
 
 @app.command()
@@ -172,6 +174,8 @@ def _space(name: str, settings: list[str] | None) -> tuple[SearchSpace, dict[str
 def _plot(given: Path | None, out: Path, count: int | None) -> Path:
     if given is not None and count is None:
         raise InputError(f"--plot {given}: nothing to draw without --check N")
+    if out.name in ("", ".."):
+        raise InputError(f"--out {out}: not the name of a file")
     path = given or out.with_name(f"{out.stem}-check.png")
     check_plot("--plot", path)
     return path

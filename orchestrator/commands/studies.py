@@ -13,7 +13,7 @@ from orchestrator.commands.fronts import loaded
 from orchestrator.compaction import compact as compact_study
 from orchestrator.config import ready_studies, study_schema
 from orchestrator.export import export_candidate
-from orchestrator.loading import Study, load, shown
+from orchestrator.loading import Study, finished, load, shown
 from orchestrator.printing import AsJson, one_line, print_json, print_lines, print_rows
 from orchestrator.results import ResultsError
 
@@ -72,7 +72,7 @@ def export(
 ) -> None:
     """Write a finished network to a file; ONNX is checked in onnxruntime against torch."""
     path = out or Path(f"{candidate}.{kind}")
-    print_lines([export_candidate(loaded(directory), candidate, kind, path)])
+    print_lines([export_candidate(loaded(directory, finished), candidate, kind, path)])
 
 
 def _listed(path: Path) -> Study | None:

@@ -26,7 +26,7 @@ def new_network(function: str, options: dict[str, Any]) -> nn.Module:
         raise ValueError(f"function: {function!r} cannot be imported: {error}") from error
     try:
         network = make(**options)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of code that is not ours
         raise ValueError(f"function: {function} refuses its options {options}: {error}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"function: {function} makes a {type(network).__name__}, not a Module")

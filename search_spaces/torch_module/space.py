@@ -37,6 +37,8 @@ class TorchModule:
         self.function = config.function
         self.options = {**config.options, "num_classes": self.num_classes}
         self.plan = planned(config.function, json.dumps(self.options), self.in_shape)
+        if not self.plan.groups:
+            raise ValueError(f"function: no channels of {config.function} are free to go")
         self.widths = FreeWidths(
             (group.name, _widths(group, config.channel_multiple)) for group in self.plan.groups
         )

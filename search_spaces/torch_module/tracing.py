@@ -53,7 +53,13 @@ def traced(network: nn.Module, in_shape: Shape) -> tuple[Operation, ...]:
 
 
 def last_layer(operations: Sequence[Operation]) -> str:
-    """Return the path of the convolution or linear layer whose outputs the network returns."""
+    """Return the path of the convolution or linear layer whose outputs the network returns.
+
+    Raises:
+        ValueError: the network does nothing.
+    """
+    if not operations:
+        raise ValueError("function: its network has no operations")
     found = {operation.name: operation for operation in operations}
     operation = operations[-1]
     while operation.kind not in ("conv", "linear") and operation.inputs:

@@ -76,6 +76,16 @@ def test_list_shows_ready_studies_and_those_of_a_folder(runs: Path, done: Path) 
     assert "done" in tiny.paretoray("list", runs).out
 
 
+def test_list_warns_of_a_study_that_was_never_run(tmp_path: Path, study_file: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "study.yaml").write_text("study: mine\nmethod: prunet\n")
+    ended = tiny.paretoray("list", tmp_path)
+    assert ended.code == 0
+    assert "mine/study.yaml: not of a study that was run (method" in ended.err
+    ended = tiny.paretoray("front", tmp_path / "mine")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+
+
 def test_export_writes_models_that_compute_alike(done: Path, tmp_path: Path) -> None:
     for kind in ("onnx", "safetensors"):
         path = tmp_path / f"model.{kind}"

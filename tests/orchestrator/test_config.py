@@ -78,6 +78,8 @@ BAD_SETTINGS = {
     "reference=nowhere/t000": r"reference: nowhere",
     "finish=some": r"finish: .*'best', 'all' or 'none'",
     "finish=none": r"finish: none leaves no network; allowed for methods that fuse networks: \[",
+    "study=2020-99-99": r"--set 'study=2020-99-99': '2020-99-99' is not a YAML value",
+    "study=2020-09-09": r"study: 2020-09-09 is a date; in quotes it is text",
     "study=a/b": r"study: 'a/b' cannot be a folder's name",
 }
 
@@ -98,6 +100,7 @@ def test_bad_settings_are_refused_in_one_line_that_names_the_key(
         ("- a\n- b", "a study is a mapping of keys"),
         ("1: 2\n" + STUDY, "key 1 is not text"),
         ("study: x\nmethod: prunet\ndataset: digits", "space: is missing"),
+        (STUDY.replace("small", "2024-02-30"), "not valid YAML"),
         (STUDY + "cost: no", "cost: 'no' is unknown"),  # YAML 1.2: `no` is text
     ],
 )

@@ -130,6 +130,8 @@ def test_size_is_exact(paretoray: Any) -> None:
     assert json.loads(out) == {"size": str(exact)}
     _, out, _ = paretoray("size", "conv_fabric", "--set", "columns=1")
     assert out == "1 architectures\n"
+    _, out, _ = paretoray("size", "conv_fabric", "--set", "columns=80")
+    assert "e+" in out
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,10 @@ def test_size_is_exact(paretoray: Any) -> None:
         ),
         (("cost", "gpunet", "--arch", "mim"), "--arch: 'mim' is unknown; did you mean 'min'?"),
         (("cost", "gpunet", "--arch", "{"), "--arch: not JSON"),
+        (("cost", "resnet_fabric", "--arch", "{}"), "--arch: {} is no network"),
+        (("cost", *GPUNET1, "--jitter-ms", "inf"), "--jitter-ms: delay: jitter_ms is inf"),
+        (("measure", "gpunet", "--out", "."), "--out .: not the name of a file"),
+        (("size", "torch_module", "--set", "function=torch.nn:Identity"), "has no operations"),
         (("cost", "gpunet", "--arch", '{"a": 1}'), "--arch: architecture: unknown choice 'a'"),
         (("cost", *GPUNET1, "--machines", "0"), "--machines: '0'; allowed: numbers of at least 1"),
         (("cost", *GPUNET1, "--machines", "two"), "--machines: 'two'; allowed"),

@@ -58,6 +58,16 @@ def test_samplers_repeat_and_start_with_the_given_points(sampler: Any) -> None:
     assert points[1:] != run(dataclasses.replace(config, seed=1))[1:]
 
 
+def test_whole_ends_do_not_make_a_number_whole() -> None:
+    config = study(
+        sweep={"alpha": {"low": 0, "high": 2}, "seed": {"low": 0, "high": 9}},
+        search=Search(sampler="random", num_trials=8),
+    )
+    points = run(config)
+    assert all(isinstance(point["seed"], int) for point in points)
+    assert len({point["alpha"] for point in points}) == 8
+
+
 def test_optuna_uses_what_it_was_told() -> None:
     config = study(
         sweep={"alpha": {"low": 0.1, "high": 2.0}},
@@ -83,6 +93,7 @@ def test_failed_points_are_told_as_failed() -> None:
     [
         ({"low": 1}, "a range has low, high"),
         ({"low": 2.0, "high": 1.0}, r"sweep\.alpha: .*low.* high"),
+        ({"low": 1, "high": 3, "step": 0}, r"sweep\.alpha: "),
         ([], r"sweep\.alpha: the list is empty"),
         ({"low": -1.0, "high": 1.0}, r"sweep\.alpha: -1\.0 is not allowed; allowed: 0 or above"),
     ],

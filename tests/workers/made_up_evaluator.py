@@ -24,7 +24,7 @@ def key(architecture: Architecture) -> str:
 def make(folder: str, shared: Mapping[str, Any]) -> Predict:
     """Return what predicts n, n + the shared number, ...; every evaluation adds a byte to a file.
 
-    "fails" and "dies" are what networks that have those keys do, the latter once.
+    Networks that have the key "fails" fail; "dies" says how many processes die of a network.
     """
 
     def predict(architectures: Sequence[Architecture]) -> list[torch.Tensor]:
@@ -34,12 +34,12 @@ def make(folder: str, shared: Mapping[str, Any]) -> Predict:
 
 
 def _predicted(folder: str, shared: Mapping[str, Any], architecture: Architecture) -> torch.Tensor:
-    number, mark = architecture["n"], Path(folder) / "died"
+    number, deaths = architecture["n"], len(list(Path(folder).glob("died-*")))
     with (Path(folder) / str(number)).open("ab") as log:
         log.write(b".")
     time.sleep(architecture.get("sleeps", 0))
-    if "dies" in architecture and not mark.exists():
-        mark.touch()
+    if deaths < architecture.get("dies", 0):
+        (Path(folder) / f"died-{deaths}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     if "fails" in architecture:
         raise ValueError(f"network {number}: it fails")
@@ -49,7 +49,7 @@ def _predicted(folder: str, shared: Mapping[str, Any], architecture: Architectur
 
 def evaluations(folder: Path) -> dict[int, int]:
     """Return how often each network was evaluated."""
-    return {int(path.name): path.stat().st_size for path in folder.iterdir() if path.name != "died"}
+    return {int(path.name): path.stat().st_size for path in folder.glob("[0-9]*")}
 
 
 def ask(

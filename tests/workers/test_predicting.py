@@ -88,14 +88,16 @@ def test_the_failure_of_one_network_is_told_as_it_is(executor: Executor, log: Pa
         assert predict(networks(6))[0].tolist() == [6, 8, 10]
 
 
-def test_a_lost_process_is_replaced_and_its_network_evaluated_again(
-    local_ray: None, log: Path
+@pytest.mark.parametrize("deaths", [1, 3], ids=["once", "for good"])
+def test_a_lost_process_is_replaced_or_done_without(
+    local_ray: None, log: Path, deaths: int
 ) -> None:
-    asked = [*networks(*range(6)), {"n": 6, "dies": 1}, *networks(7)]
+    asked = [*networks(*range(6)), {"n": 6, "dies": deaths}, *networks(7)]
     with predicting(RayCluster(Resources()), log) as predict:
         found = predict(asked)
-    assert [predicted_N[0].item() for predicted_N in found] == list(range(8))
-    assert evaluations(log) == {**dict.fromkeys(range(8), 1), 6: 2}
+        found += predict(networks(8, 9))
+    assert [predicted_N[0].item() for predicted_N in found] == list(range(10))
+    assert evaluations(log) == {**dict.fromkeys(range(10), 1), 6: 1 + deaths}
 
 
 def test_trials_share_processes_that_hold_everything(executor: Executor, log: Path) -> None:

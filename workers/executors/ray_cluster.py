@@ -87,7 +87,8 @@ class RayCluster:
         as many processes as fit share the items.
         """
         asked = dict(resources) if resources is not None else self.resources.per_worker
-        count = 1 if resources is not None else min(len(items), slots(asked, cluster_nodes(None)))
+        fit = max(1, slots(asked, cluster_nodes(None)))
+        count = 1 if resources is not None else min(len(items), fit)
         actors = [process_of(asked).remote(setup, shared or {}) for _ in range(count)]
         references = [actors[i % count].call.remote(fn, item) for i, item in enumerate(items)]
         try:
@@ -121,7 +122,7 @@ class RayCluster:
             DamagedError: what was evaluated before cannot be read.
         """
         asked = self.resources.per_worker
-        count = slots(asked, cluster_nodes(None))
+        count = max(1, slots(asked, cluster_nodes(None)))
         processes = [process_of(asked).remote(make, shared) for _ in range(count)]
         actor: Any = ray.remote(num_cpus=0, resources=DRIVER_RESOURCES, max_restarts=2)(Desk)
         desk = actor.options(max_task_retries=2).remote(processes, key, keep)

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from search_spaces.base import Architecture
 from workers.executors.kept import KeptPredictions
@@ -38,6 +38,7 @@ class Desk:
         self._kept: KeptPredictions | None = None
         self._under_way: dict[str, asyncio.Future[torch.Tensor]] = {}
         self._idle: asyncio.Queue[Any] = asyncio.Queue()
+        self._left = len(processes)
         for process in processes:
             self._idle.put_nowait(process)
 
@@ -72,12 +73,20 @@ class Desk:
         return [asked[key].result() if key in asked else self._kept[key] for key in keys]
 
     async def _evaluate(self, architecture: Architecture) -> torch.Tensor:
-        process = await self._idle.get()
-        try:
-            predicted_N: torch.Tensor = await process.call.remote(_first, [architecture])
-        finally:
-            self._idle.put_nowait(process)
-        return predicted_N
+        while True:
+            process = await self._idle.get()
+            is_lost = False
+            try:
+                predicted_N: torch.Tensor = await process.call.remote(_first, [architecture])
+                return predicted_N
+            except RayActorError:  # lost too often: the others carry on
+                if self._left == 1:
+                    raise
+                is_lost = True
+                self._left -= 1
+            finally:
+                if not is_lost:
+                    self._idle.put_nowait(process)
 
 
 class AskingDesk:

@@ -53,7 +53,7 @@ class Tabulated(nn.Module):
         self.network = nn.Identity()
         self.logits_ABK, self.logits_E = logits_ABK, logits_E
 
-    def forward(self, x_BCHW, gates_EB):
+    def forward(self, x_BCHW, gates_EB, used_E=None):
         """Return what every sample's own edges give."""
         return self.logits_ABK[row(gates_EB), torch.arange(len(x_BCHW))]
 

@@ -71,8 +71,8 @@ class LabelSearch:
                 missed = max(missed, float(bound_P[order_P[kept:]].max()))
                 labels = labels.at(order_P[:kept])
             layers.append(labels)
-        if len(layers[-1]):
-            best = path_of(self.chain, _places(layers))
+        if len(layers[-1]):  # what was missed may have left lesser ones
+            best = max(best, path_of(self.chain, _places(layers)), key=lambda path: path.score)
         return best, max(best.score, int(missed * (1 + ROUNDING)))
 
     def _longer(self, labels: Labels, layer: int, best_score: int) -> Labels:
