@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from cost_models.backends import BackendError
 from cost_models.latency_probe import measure
 from cost_models.latency_table import LatencyTable
 from orchestrator.config import Latency
-from orchestrator.measuring import TableMismatchError, measured, missing
+from orchestrator.measuring import TableMismatchError, measurable_blocks, measured, missing
 from orchestrator.view import View
-from search_spaces.base import Block
+from search_spaces.base import Block, SearchSpace
 from workers.errors import InputError
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
@@ -23,23 +23,23 @@ PARTIAL_TABLE = "latency-partial.parquet"
 
 
 def block_latencies(
-    latency: Latency, storage: Storage, executor: Executor, view: View, blocks: Sequence[Block]
+    latency: Latency, storage: Storage, executor: Executor, view: View, space: SearchSpace
 ) -> LatencyTable:
     """Return the study's latency table; if it has none yet, it gets the given or a measured one.
 
     Raises:
         DamagedError: the table cannot be read or lacks a block.
-        InputError: the back-end cannot run there, or blocks that were measured on another device
-            are among those measured here.
+        InputError: the space has too many blocks to measure, the back-end cannot run there, or
+            blocks that were measured on another device are among those measured here.
     """
     if not storage.exists(TABLE):
         if latency.table is None:
-            table = _probed(latency, storage, executor, view, blocks)
+            table = _probed(latency, storage, executor, view, measurable_blocks(space))
         else:
             table = LatencyTable.read(latency.table)
         storage.write_bytes(TABLE, table.to_bytes())
         storage.delete(PARTIAL_TABLE)
-    return _table(storage, TABLE, blocks)
+    return _table(storage, TABLE, space.all_blocks())
 
 
 def _probed(
@@ -67,7 +67,7 @@ def _probed(
         raise InputError(f"{name}: {error}; delete it to measure all blocks here") from error
 
 
-def _table(storage: Storage, path: str, blocks: Sequence[Block] = ()) -> LatencyTable:
+def _table(storage: Storage, path: str, blocks: Iterable[Block] = ()) -> LatencyTable:
     """Read a latency table, and make sure that it has these blocks."""
     try:
         table = LatencyTable.from_bytes(storage.read_bytes(path), path)

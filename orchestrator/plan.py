@@ -59,6 +59,8 @@ def checked(config: StudyConfig, directory: str | None = None) -> StudyConfig:
     held = directory is not None and Storage(directory).exists(TABLE)
     if config.latency.table is not None and not held:
         _check_table(config.latency.table, space)
+    elif config.cost == TABLE_COST and not held:
+        measurable_blocks(space)
     if config.reference is not None:
         reference_predictions(config)
     return _absolute(config)
@@ -72,9 +74,10 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
     method = METHODS[config.method["name"]]
     each = f"{asked.cpus_per_worker} CPU, {asked.gpus_per_worker:g} GPU"
     measured = "nothing: the cost needs no latencies"
-    if config.cost == TABLE_COST:
-        blocks = f"{len(measurable_blocks(space))} blocks, {config.latency.backend}"
-        measured = config.latency.table or blocks
+    if config.cost == TABLE_COST and config.latency.table is not None:
+        measured = config.latency.table
+    elif config.cost == TABLE_COST:
+        measured = f"{len(measurable_blocks(space))} blocks, {config.latency.backend}"
     pretrained = f"{asked.workers} worker(s) x ({each})" if method.pretrain else "nothing"
     alone = "no candidate" if config.finish == "none" else f"{config.training.epochs} epochs each"
     over = ", ".join(method.fused_over)

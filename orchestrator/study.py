@@ -20,7 +20,6 @@ from orchestrator.directory import adopt, check_shared, claimed, next_attempt
 from orchestrator.fusing import fusions, is_fused, whole
 from orchestrator.latencies import block_latencies
 from orchestrator.loading import load, shown
-from orchestrator.measuring import measurable_blocks
 from orchestrator.pareto import column_objectives, objectives, pareto_front
 from orchestrator.report import render
 from orchestrator.results import SCHEMAS, Record, Results
@@ -92,8 +91,8 @@ def measure(run: Run) -> None:
     """Measure every block of the space on the target, unless a table is given or there."""
     if run.config.cost != "latency_ms":
         return
-    blocks = measurable_blocks(run.space)
-    run.table = block_latencies(run.config.latency, run.storage, run.executor, run.view, blocks)
+    latency = run.config.latency
+    run.table = block_latencies(latency, run.storage, run.executor, run.view, run.space)
 
 
 def pretrain(run: Run) -> None:

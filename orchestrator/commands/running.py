@@ -28,7 +28,7 @@ from workers.executors.connection import cluster_nodes
 from workers.executors.ray_cluster import RayCluster
 from workers.executors.serial import Serial
 from workers.executors.work import check_fits
-from workers.storage import StorageError, joined
+from workers.storage import Storage, StorageError, joined
 
 app = typer.Typer(rich_markup_mode=None)
 Settings = Annotated[
@@ -106,7 +106,9 @@ def _resumable(config: StudyConfig, folder: str, where: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(fail(f"{config.study}: interrupted; {resume}", 130))
+        is_there = Storage(folder).exists("study.yaml")
+        line = resume if is_there else "nothing was begun; the same line begins again"
+        sys.exit(fail(f"{config.study}: interrupted; {line}", 130))
     except (InputError, FileNotFoundError):
         raise
     except (RunError, StorageError) as error:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cost_models.latency_table import LatencyTable
 from orchestrator import measuring
-from orchestrator.config import Latency, validate
+from orchestrator.config import Latency, load_config, validate
 from orchestrator.measuring import (
     MOST_BLOCKS,
     measurable_blocks,
@@ -21,6 +21,7 @@ from orchestrator.measuring import (
     measured,
     named_space,
 )
+from orchestrator.plan import checked
 from orchestrator.view import View
 from search_spaces.gpunet import GPUNet
 from tests.orchestrator import tiny
@@ -142,3 +143,5 @@ def test_a_space_of_too_many_blocks_is_refused_with_the_option_that_helps() -> N
         measurable_blocks(named_space("keyword_nets", {"model": "ds_cnn", "size": "l"}))
     coarse = {"model": "ds_cnn", "size": "l", "channel_multiple": 46}
     assert len(measurable_blocks(named_space("keyword_nets", coarse))) < MOST_BLOCKS
+    with pytest.raises(InputError, match="'slimmable_resnet' has more than 20,000"):
+        checked(load_config("clipped_lasso_digits", ["cost=latency_ms"]))
