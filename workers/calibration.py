@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from workers.batches import generator
 from workers.datasets import Data, Split
 from workers.inputs import network_input
+from workers.protocol import seeded
 
 BATCHES = 16  # that give the statistics
 
@@ -20,7 +20,8 @@ def calibration_part(split: Split, count: int) -> Split:
 
     Published data sets are sorted: their first samples are of one class, as statistics of them are.
     """
-    order_N = torch.randperm(len(split), generator=generator("calibration"))
+    draws = torch.Generator().manual_seed(seeded("calibration").getrandbits(63))
+    order_N = torch.randperm(len(split), generator=draws)
     return split.subset(order_N[:count])
 
 
