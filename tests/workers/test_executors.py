@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
-from tests.workers.work import Task, count, count_for_long, count_once_reused, double, prepare
+from tests.workers.work import (
+    Task,
+    count,
+    count_for_long,
+    count_once_reused,
+    double,
+    double_or_die,
+    prepare,
+)
 from workers.executors import connection
 from workers.executors.connection import ClusterError, cluster_nodes, connect
 from workers.executors.ray_cluster import RayCluster
@@ -42,6 +50,19 @@ def test_a_measured_target_is_one_process(executor: Serial | RayCluster) -> None
     asked = {"CPU": 1.0}
     results = executor.map(double, [1, 2, 3], setup=prepare, shared=shared, resources=asked)
     assert len({process for _, process in results}) == 1
+
+
+def test_what_a_lost_process_did_is_done_by_another(local_ray: None, tmp_path: Path) -> None:
+    cluster = RayCluster(Resources())
+    shared = {"numbers": cluster.share(np.ones(2))}
+    items = [(number, str(tmp_path)) for number in (1, -2, 3, 4, -5)]
+    assert list(cluster.map(double_or_die, items, setup=prepare, shared=shared)) == [
+        2,
+        -4,
+        6,
+        8,
+        -10,
+    ]
 
 
 def test_trials_report_steps_and_outcomes(executor: Serial | RayCluster, tmp_path: Path) -> None:

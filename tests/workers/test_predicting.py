@@ -88,8 +88,8 @@ def test_the_failure_of_one_network_is_told_as_it_is(executor: Executor, log: Pa
         assert predict(networks(6))[0].tolist() == [6, 8, 10]
 
 
-@pytest.mark.parametrize("deaths", [1, 3], ids=["once", "for good"])
-def test_a_lost_process_is_replaced_or_done_without(
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_lost_process_is_replaced_and_its_network_evaluated_again(
     local_ray: None, log: Path, deaths: int
 ) -> None:
     asked = [*networks(*range(6)), {"n": 6, "dies": deaths}, *networks(7)]

@@ -15,6 +15,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ from workers.executors.kept import KeptPredictions
 from workers.executors.ray_forwarding import Forward
 from workers.executors.ray_metrics import metered
 from workers.executors.ray_predicting import AskingDesk, Desk, answer
-from workers.executors.ray_processes import fetched, fetched_once, process_of
+from workers.executors.ray_processes import fetched, fetched_once, process, spread
 from workers.executors.ray_reservations import free_orphans
 from workers.executors.work import Resources, Row, Work, slots
 from workers.protocol import Predict
@@ -85,18 +86,15 @@ class RayCluster:
         `setup` runs once per process, with what `share` made of the shared values.
         `resources` sends all items to one process that holds them (a measured target); otherwise
         as many processes as fit share the items.
+
+        Raises:
+            RayError: processes were lost too often.
+            Exception: what a call raised.
         """
         asked = dict(resources) if resources is not None else self.resources.per_worker
         fit = max(1, slots(asked, cluster_nodes(None)))
         count = 1 if resources is not None else min(len(items), fit)
-        actors = [process_of(asked).remote(setup, shared or {}) for _ in range(count)]
-        references = [actors[i % count].call.remote(fn, item) for i, item in enumerate(items)]
-        try:
-            for reference in references:
-                yield ray.get(reference)
-        finally:
-            for actor in actors:
-                ray.kill(actor)
+        return spread(partial(process, asked, setup, shared or {}), count, fn, items)
 
     @contextmanager
     def predictor(
@@ -123,15 +121,14 @@ class RayCluster:
         """
         asked = self.resources.per_worker
         count = max(1, slots(asked, cluster_nodes(None)))
-        processes = [process_of(asked).remote(make, shared) for _ in range(count)]
         actor: Any = ray.remote(num_cpus=0, resources=DRIVER_RESOURCES, max_restarts=2)(Desk)
-        desk = actor.options(max_task_retries=2).remote(processes, key, keep)
+        start = partial(process, asked, make, shared)
+        desk = actor.options(max_task_retries=2).remote(start, count, key, keep)
         try:
             answer(desk.open.remote())
             yield AskingDesk(desk)
         finally:
-            for actor in (desk, *processes):
-                ray.kill(actor)
+            ray.kill(desk)  # its processes end with it
 
     def run_trials(
         self,

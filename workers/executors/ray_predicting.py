@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from search_spaces.base import Architecture
 from workers.executors.kept import KeptPredictions
+from workers.executors.ray_processes import LOST, MOST_LOSSES
 from workers.protocol import Predict
 
 
@@ -23,32 +25,36 @@ class Desk:
     """An actor that answers the trials' requests, many at a time; it computes nothing itself.
 
     Args:
-        processes: of `ray_processes`, prepared with a `Predict` each.
+        start: starts a process of `ray_processes`, prepared with a `Predict`.
+        count: of processes.
         key: tells networks apart.
         keep: opens what was evaluated before.
     """
 
     def __init__(
         self,
-        processes: Sequence[Any],
+        start: Callable[[], Any],
+        count: int,
         key: Callable[[Architecture], str],
         keep: Callable[[], KeptPredictions],
     ) -> None:
         self._key, self._keep = key, keep
         self._kept: KeptPredictions | None = None
         self._under_way: dict[str, asyncio.Future[torch.Tensor]] = {}
+        self._start, self._count = start, count
         self._idle: asyncio.Queue[Any] = asyncio.Queue()
-        self._left = len(processes)
-        for process in processes:
-            self._idle.put_nowait(process)
+        self._starting: set[asyncio.Future[None]] = set()
 
     async def open(self) -> None:
-        """Read what was evaluated before.
+        """Read what was evaluated before, and start the processes.
 
         Raises:
             DamagedError: a file of it is damaged.
         """
-        self._kept = self._kept or self._keep()
+        if self._kept is None:
+            self._kept = self._keep()
+            for _ in range(self._count):
+                self._bring()
 
     async def predict(self, architectures: Sequence[Architecture]) -> list[torch.Tensor]:
         """Return each network's predicted classes; equal networks are evaluated once.
@@ -73,20 +79,33 @@ class Desk:
         return [asked[key].result() if key in asked else self._kept[key] for key in keys]
 
     async def _evaluate(self, architecture: Architecture) -> torch.Tensor:
+        losses = 0
         while True:
             process = await self._idle.get()
-            is_lost = False
             try:
                 predicted_N: torch.Tensor = await process.call.remote(_first, [architecture])
-                return predicted_N
-            except RayActorError:  # lost too often: the others carry on
-                if self._left == 1:
+            except LOST:
+                self._bring()
+                losses += 1
+                if losses > MOST_LOSSES:
                     raise
-                is_lost = True
-                self._left -= 1
-            finally:
-                if not is_lost:
-                    self._idle.put_nowait(process)
+            except Exception:
+                self._idle.put_nowait(process)
+                raise
+            else:
+                self._idle.put_nowait(process)
+                return predicted_N
+
+    def _bring(self) -> None:
+        """Start a process, which is called once there is room for it."""
+        task = asyncio.ensure_future(self._started(self._start()))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _started(self, process: Any) -> None:
+        with suppress(Exception):  # whoever calls it will hear of it
+            await process.ready.remote()
+        self._idle.put_nowait(process)
 
 
 class AskingDesk:
