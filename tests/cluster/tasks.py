@@ -11,11 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 
 from tests.cluster.local_cluster import ray_processes
+from tests.workers.made_up_evaluator import key, make
 from tests.workers.work import Task
+from workers.executors.kept import KeptPredictions
+from workers.executors.ray_cluster import RayCluster
+from workers.executors.work import Resources
+from workers.protocol import Predict
 from workers.ranks import place
 from workers.trial import Trial, run
 
@@ -129,3 +135,28 @@ def _one(kind: str) -> int:
         if parent == own and title.startswith(f"ray::{kind}")
     ]
     return found
+
+
+def predict_numbers(folder: str) -> list[int]:
+    """Evaluate networks 0 to 19 by evaluators that trials would share."""
+    cluster = RayCluster(Resources())
+    shared = {"numbers": cluster.share(np.ones(1))}
+    keep = partial(KeptPredictions, f"{folder}/study", "one", 1)
+    with cluster.predictor(partial(make, folder), shared, key=key, keep=keep) as predict:
+        return [int(found[0]) for found in predict([_slow(number) for number in range(20)])]
+
+
+def map_numbers(folder: str) -> list[int]:
+    """Evaluate networks 0 to 19, each by itself."""
+    cluster = RayCluster(Resources())
+    shared = {"numbers": cluster.share(np.ones(1))}
+    setup = partial(make, folder)
+    return list(cluster.map(_predicted, list(range(20)), setup=setup, shared=shared))
+
+
+def _predicted(predict: Predict, number: int) -> int:
+    return int(predict([_slow(number)])[0][0])
+
+
+def _slow(number: int) -> dict[str, float]:
+    return {"n": number, "sleeps": 0.3}

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.config import load_config
-from tests.cluster.tasks import LoseStarter, lose_leader, lose_queue, lose_rank, run_out
+from tests.cluster.local_cluster import connect, driver, local_cluster
+from tests.cluster.tasks import (
+    LoseStarter,
+    lose_leader,
+    lose_queue,
+    lose_rank,
+    map_numbers,
+    predict_numbers,
+    run_out,
+)
+from tests.cluster.test_two_nodes import until
 from tests.orchestrator import tiny
+from tests.workers.made_up_evaluator import evaluations
 from tests.workers.test_executors import ends
 from tests.workers.work import Task
 from workers.datasets import to_arrays
@@ -48,6 +60,20 @@ def test_pretraining_starts_again_if_a_rank_is_lost_as_it_is_started(
     local_ray: None, tmp_path: Path
 ) -> None:
     pretrained(tmp_path, LoseStarter(str(tmp_path)))
+
+
+@pytest.mark.parametrize("call", [predict_numbers, map_numbers])
+def test_the_nodes_that_are_left_do_the_work_of_one_that_is_lost_for_good(
+    tmp_path: Path, call: Callable[[str], list[int]]
+) -> None:
+    nodes = {"num_cpus": 1}, {"num_cpus": 1}
+    with local_cluster(*nodes, num_cpus=0) as cluster, driver() as process:
+        process.submit(connect, cluster.address).result()
+        found = process.submit(call, str(tmp_path))
+        until(lambda: len(evaluations(tmp_path)) >= 4 or found.done())
+        assert not found.done()
+        cluster.kill_node(cluster.nodes[0])
+        assert found.result(timeout=300) == list(range(20))
 
 
 def pretrained(folder: Path, work: Work) -> list[dict[str, Any]]:
