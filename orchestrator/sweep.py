@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import optuna
 from optuna.distributions import (
@@ -184,20 +184,19 @@ def _distributions(config: StudyConfig) -> dict[str, BaseDistribution]:
         raise InputError(
             f"sweep: a list of grids needs search.sampler grid, not {config.search.sampler!r}"
         )
-    types = {**get_type_hints(METHODS[config.method["name"]].Config), "seed": int}
-    return {
-        axis: _distribution(axis, given, types.get(axis) is int)
-        for axis, given in config.sweep.items()
-    }
+    types = get_type_hints(METHODS[config.method["name"]].Config)
+    real = {name.rstrip("_") for name, kind in types.items() if float in (kind, *get_args(kind))}
+    return {axis: _distribution(axis, given, axis in real) for axis, given in config.sweep.items()}
 
 
-def _distribution(axis: str, given: Any, whole: bool) -> BaseDistribution:
+def _distribution(axis: str, given: Any, real: bool) -> BaseDistribution:
     if not isinstance(given, dict):
         _check_lists({axis: given})
         return CategoricalDistribution(given if isinstance(given, list) else [given])
     unknown = sorted(set(given) - {"low", "high", "log", "step"})
     if unknown or not {"low", "high"} <= set(given):
         raise InputError(f"sweep.{axis}: a range has low, high and maybe log or step, got {given}")
+    whole = not real and all(isinstance(given[end], int) for end in ("low", "high"))
     kind = IntDistribution if whole else FloatDistribution
     try:
         return kind(**given)

@@ -60,12 +60,13 @@ def test_samplers_repeat_and_start_with_the_given_points(sampler: Any) -> None:
 
 def test_whole_ends_do_not_make_a_number_whole() -> None:
     config = study(
-        sweep={"alpha": {"low": 0, "high": 2}, "seed": {"low": 0, "high": 9}},
+        sweep={axis: {"low": 0, "high": 2} for axis in ("alpha", "lambda", "seed")},
         search=Search(sampler="random", num_trials=8),
     )
     points = run(config)
     assert all(isinstance(point["seed"], int) for point in points)
     assert len({point["alpha"] for point in points}) == 8
+    assert len({point["lambda"] for point in points}) == 8
 
 
 def test_optuna_uses_what_it_was_told() -> None:
