@@ -201,6 +201,6 @@ def stored_config(storage: Storage) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("study"), str):
         raise ResultsError(f"{name}: damaged (expected a mapping with the key `study`)")
     for key in ("method", "space", "dataset"):
-        if key in config and (not isinstance(config[key], dict) or "name" not in config[key]):
+        if not isinstance(config.get(key), dict) or "name" not in config[key]:
             raise ResultsError(f"{name}: not of a study that was run ({key}: no `name` in it)")
     return config

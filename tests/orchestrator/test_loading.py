@@ -12,7 +12,7 @@ from orchestrator import Study, load, loading
 from orchestrator.compaction import compact
 from orchestrator.loading import finished, shown
 from orchestrator.results import ResultsError
-from tests.orchestrator.fabricated import ALPHAS, fabricate
+from tests.orchestrator.fabricated import ALPHAS, STUDY_YAML, fabricate
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_tables_and_configuration_are_there(study: Study) -> None:
 
 
 def test_a_study_that_has_just_begun_loads(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text("study: young\nmethod: {name: random}\n")
+    (tmp_path / "study.yaml").write_text(STUDY_YAML.format(study="young", seed=0))
     study = load(str(tmp_path))
     assert study.candidates().empty
     assert "val_accuracy" in study.candidates().columns
@@ -105,7 +105,7 @@ def test_few_candidates_are_shown_as_a_whole(directory: Path, study: Study) -> N
 
 
 def test_files_of_many_rows_that_somebody_wrote_are_read(tmp_path: Path, study: Study) -> None:
-    (tmp_path / "study.yaml").write_text("study: theirs\n")
+    (tmp_path / "study.yaml").write_text(STUDY_YAML.format(study="theirs", seed=0))
     folder = tmp_path / "results" / "candidates"
     folder.mkdir(parents=True)
     pq.write_table(study.tables["candidates"], folder / "all.parquet")
@@ -128,6 +128,7 @@ def test_damage_is_told_and_the_rest_is_there(tmp_path: Path) -> None:
         (None, r"not a study's directory \(it has no study\.yaml\)"),
         ("study: [", r"study\.yaml: damaged"),
         ("- a list", r"study\.yaml: damaged \(expected a mapping"),
+        ("study: mine", r"study\.yaml: not of a study that was run \(method: no `name` in it\)"),
     ],
 )
 def test_what_is_no_study_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
