@@ -28,6 +28,7 @@ from workers.storage import Storage, StorageError, parent_and_name
 from workers.training import Recipe
 
 NOT_YAML = (YAMLError, ValueError, RecursionError)  # a date that cannot be, a list in itself
+MOST_THREADS = 1024  # of one call; a mistyped number would be handed to the operating system
 COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "method": METHODS,
     "space": SPACES,
@@ -63,11 +64,11 @@ class Latency:
     resources: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse unknown back-ends and thread counts below one."""
+        """Refuse unknown back-ends and thread counts that no target has."""
         if self.backend not in BACKENDS:
             raise ValueError(f"backend: {self.backend!r} is unknown; allowed: {sorted(BACKENDS)}")
-        if self.threads < 1:
-            raise ValueError(f"threads: {self.threads} is below 1")
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise ValueError(f"threads: {self.threads} is outside 1 to {MOST_THREADS}")
 
     @property
     def asked(self) -> dict[str, float]:

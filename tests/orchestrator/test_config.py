@@ -71,6 +71,7 @@ BAD_SETTINGS = {
     "resources.gpus_per_worker=-1": r"resources\.gpus_per_worker: -1(\.0)? is negative",
     "proxy.images=1.5": r"proxy\.images: 1\.5 is outside",
     "training.epochs=none": r"training\.epochs: .*integer",
+    "latency.threads=100000000000": r"latency\.threads: 100000000000 is outside 1 to 1024",
     "latency.backend=tflite": r"latency\.backend: 'tflite' is unknown; allowed: ",
     "latency.table=absent.parquet": r"latency\.table: absent\.parquet: ",
     "cost=flops": r"cost: 'flops' is unknown; allowed: ",
