@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import RayActorError
 
 from search_spaces.base import digest
 from search_spaces.elastic import Supernet
@@ -17,6 +21,7 @@ from tests.workers.test_executors import ends
 from tests.workers.work import Task
 from workers.executors.kept import FOLDER, KeptPredictions
 from workers.executors.ray_cluster import RayCluster
+from workers.executors.ray_predicting import Desk
 from workers.executors.serial import Serial
 from workers.executors.work import Resources
 from workers.records import to_json
@@ -49,6 +54,24 @@ def predicting(executor: Executor, log: Path, supernet: str = "one", attempt: in
 
 def networks(*numbers: int) -> list[dict[str, int]]:
     return [{"n": number} for number in numbers]
+
+
+class AnsweringProcess:
+    """What a desk asks of a process, in this one."""
+
+    def __init__(self) -> None:
+        self.ready = self.call = self
+
+    async def remote(self, *call: Any) -> torch.Tensor | None:
+        return torch.tensor([call[1][0]["n"]], dtype=torch.int16) if call else None
+
+
+class LostProcess(AnsweringProcess):
+    """One whose node was lost once it was ready."""
+
+    async def remote(self, *call: Any) -> None:
+        if call:
+            raise RayActorError
 
 
 def test_answers_are_in_order_and_equal_networks_are_evaluated_once(
@@ -98,6 +121,20 @@ def test_a_lost_process_is_replaced_and_its_network_evaluated_again(
         found += predict(networks(8, 9))
     assert [predicted_N[0].item() for predicted_N in found] == list(range(10))
     assert evaluations(log) == {**dict.fromkeys(range(10), 1), 6: 1 + deaths}
+
+
+@pytest.mark.parametrize(("lost", "found"), [(4, True), (7, False)])
+def test_processes_that_were_lost_while_idle_are_replaced(
+    tmp_path: Path, lost: int, found: bool
+) -> None:
+    async def ask_for(number: int) -> list[torch.Tensor]:
+        processes = chain(repeat(LostProcess(), lost), repeat(AnsweringProcess()))
+        keep = partial(KeptPredictions, str(tmp_path), "one", 1)
+        desk = Desk(partial(next, processes), 4, key, keep)
+        return await desk.predict(networks(number))
+
+    with nullcontext() if found else pytest.raises(RayActorError):
+        assert [predicted_N.tolist() for predicted_N in asyncio.run(ask_for(3))] == [[3]]
 
 
 def test_trials_share_processes_that_hold_everything(executor: Executor, log: Path) -> None:

@@ -87,7 +87,7 @@ class Desk:
             except LOST:
                 self._bring()
                 losses += 1
-                if losses > MOST_LOSSES:
+                if losses > MOST_LOSSES + self._count:
                     raise
             except Exception:
                 self._idle.put_nowait(process)

@@ -1,7 +1,8 @@
 """Long-lived processes on a Ray cluster, which keep what they need to answer calls.
 
 One that is lost is not waited for: its node may be gone for good. Its call goes to another, and a
-new one joins as soon as there is room for it.
+new one joins as soon as there is room for it. A node takes all its processes along, and a call may
+be handed to each of them in turn: so many losses are not the call's own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 LOST = (RayActorError, OutOfMemoryError)
-MOST_LOSSES = 2  # that one call may meet
+MOST_LOSSES = 2  # that one call may meet beside those of a lost node
 
 
 class _Process:
@@ -80,7 +81,7 @@ def spread(
             result = ray.get(reference)
         except LOST:
             losses[index] += 1
-            if losses[index] > MOST_LOSSES:
+            if losses[index] > MOST_LOSSES + count:
                 raise
             if index is not None:
                 waiting.append(index)
