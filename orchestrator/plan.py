@@ -21,6 +21,7 @@ from workers.datasets import DATASETS
 from workers.datasets.splits import draw_classes
 from workers.distillation import check_teacher
 from workers.errors import InputError
+from workers.executors.work import Resources
 from workers.inputs import check_augmentation, check_output
 from workers.methods import METHODS
 from workers.protocol import Method
@@ -72,14 +73,14 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
     search, asked = config.search, config.resources
     trials = len(sweep.grid(config)) if search.sampler == "grid" else search.num_trials
     method = METHODS[config.method["name"]]
-    each = f"{asked.cpus_per_worker} CPU, {asked.gpus_per_worker:g} GPU"
     measured = "nothing: the cost needs no latencies"
     if config.cost == TABLE_COST and config.latency.table is not None:
         measured = config.latency.table
     elif config.cost == TABLE_COST:
         measured = f"{len(measurable_blocks(space))} blocks, {config.latency.backend}"
-    pretrained = f"{asked.workers} worker(s) x ({each})" if method.pretrain else "nothing"
+    workers = f"{asked.workers} worker(s) x {_each(asked, asked.workers)}"
     alone = "no candidate" if config.finish == "none" else f"{config.training.epochs} epochs each"
+    trial = f"{asked.trial_workers} x {_each(asked, asked.trial_workers)}"
     over = ", ".join(method.fused_over)
     fused = [f"fuse       candidates that differ in {over} alone, together"] if method.fuse else []
     return [
@@ -87,13 +88,18 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
         f"space      {config.space['name']}: {Decimal(space.size()):.3g} architectures",
         f"directory  {folder}",
         f"measure    {measured}",
-        f"pretrain   {pretrained}",
-        f"search     {trials} trial(s) ({search.sampler}) of {asked.trial_workers} x ({each})",
+        f"pretrain   {workers if method.pretrain else 'nothing'}",
+        f"search     {trials} trial(s) ({search.sampler}) of {trial}",
         f"select     {'all' if config.finish == 'all' else 'best'}",
         f"finish     {alone}; baselines: {list(config.baselines)}",
         *fused,
         f"report     {joined(folder, 'report.html')}, MLflow",
     ]
+
+
+def _each(resources: Resources, together: int) -> str:
+    asked = resources.per_worker(together)
+    return f"({asked['CPU']:g} CPU, {asked.get('GPU', 0):g} GPU)"
 
 
 @contextmanager

@@ -69,6 +69,7 @@ BAD_SETTINGS = {
     "sweep.alpha={low: 0.1, high: 1}": r"sweep\.alpha: a range needs search\.sampler",
     "resources.workers=0": r"resources\.workers: 0 is below 1",
     "resources.gpus_per_worker=-1": r"resources\.gpus_per_worker: -1(\.0)? is negative",
+    "resources.gpus_per_worker=1.5": r"resources\.gpus_per_worker: 1\.5 is neither a part of",
     "proxy.images=1.5": r"proxy\.images: 1\.5 is outside",
     "training.epochs=none": r"training\.epochs: .*integer",
     "latency.threads=100000000000": r"latency\.threads: 100000000000 is outside 1 to 1024",

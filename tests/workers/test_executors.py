@@ -173,6 +173,7 @@ def test_slots_count_whole_workers_on_single_nodes() -> None:
         (Resources(trial_workers=5), {}, r"resources\.trial_workers: 5 x 1 CPU"),
         (Resources(cpus_per_worker=4), {}, r"resources\.workers: 1 x 4 CPU .* holds 0"),
         (Resources(gpus_per_worker=0.5), {}, r"1 x 1 CPU, 0\.5 GPU"),
+        (Resources(workers=2, gpus_per_worker=0.5), {}, r"2 x 1 CPU, 1 GPU"),
         (Resources(), {"target_edge_cpu": 1.0}, r"latency: no node has the 1 target_edge_cpu"),
     ],
 )
@@ -225,7 +226,7 @@ def test_the_nodes_of_ray_up_are_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     assert cluster_nodes(None) == [HEAD]
     project = Path(__file__).parents[2]
     monkeypatch.setattr(connection, "BOOTSTRAP_FILE", str(project / "cluster.yaml"))
-    assert slots(Resources(gpus_per_worker=1).per_worker, cluster_nodes(None)) == 8
+    assert slots(Resources(gpus_per_worker=1).per_worker(), cluster_nodes(None)) == 8
 
 
 def test_a_local_start_that_fails_names_no_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class RayCluster:
 
     def blind_nodes(self, path: Path) -> list[str]:
         """Return the nodes that may work for a study and do not see a file of this machine."""
-        return blind_nodes(path, self.resources.per_worker)
+        return blind_nodes(path, self.resources.per_worker())
 
     def share(self, value: Any) -> Any:
         """Put a value into the object store, from where each node fetches it once."""
@@ -91,7 +91,7 @@ class RayCluster:
             RayError: processes were lost too often.
             Exception: what a call raised.
         """
-        asked = dict(resources) if resources is not None else self.resources.per_worker
+        asked = dict(resources) if resources is not None else self.resources.per_worker()
         fit = max(1, slots(asked, cluster_nodes(None)))
         count = 1 if resources is not None else min(len(items), fit)
         return spread(partial(process, asked, setup, shared or {}), count, fn, items)
@@ -119,7 +119,7 @@ class RayCluster:
         Raises:
             DamagedError: what was evaluated before cannot be read.
         """
-        asked = self.resources.per_worker
+        asked = self.resources.per_worker()
         count = max(1, slots(asked, cluster_nodes(None)))
         actor: Any = ray.remote(num_cpus=0, resources=DRIVER_RESOURCES, max_restarts=2)(Desk)
         start = partial(process, asked, make, shared)
@@ -179,10 +179,11 @@ class RayCluster:
         # Tune unpickles the trainable twice a trial, in the driver: it must stay small.
         trainable = _trainable(work, ray.put(by_id), shared, self.resources, root)
         is_light = several or shared.get("predict") is not None
-        asked = DRIVER_RESOURCES if is_light else self.resources.per_worker
+        asked = DRIVER_RESOURCES if is_light else self.resources.per_worker()
         limit = self.resources.max_concurrent_trials
         if is_light:  # nothing else holds them back; others wait for room, also on a node to come
-            at_once = max(1, slots(self.resources.per_worker, cluster_nodes(None)) // workers)
+            fit = slots(self.resources.per_worker(workers), cluster_nodes(None))
+            at_once = max(1, fit // workers)
             limit = min(at_once, limit or at_once)
         tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([dict(asked)])),
@@ -332,7 +333,7 @@ def _train(
         scaling_config=train.ScalingConfig(
             num_workers=workers,
             use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker=resources.per_worker,
+            resources_per_worker=resources.per_worker(workers),
         ),
         run_config=train.RunConfig(
             name=name,

@@ -34,9 +34,11 @@ class Resources:
     """What work asks of the cluster.
 
     Pretraining runs on `workers`, a trial on `trial_workers`, each with these CPUs (also its
-    thread count) and GPUs. Lost workers and trials are retried `max_failures` times. Of a supernet
-    in training every worker holds the whole (`ddp`) or a part (`fsdp`). With `sync_batch_norm`, on
-    GPUs only, batch norms in training normalise by the batch of all workers.
+    thread count) and GPUs. What computes alone may share a GPU; workers that train together have a
+    whole one each, since NCCL allows one of them on it. Lost workers and trials are retried
+    `max_failures` times. Of a supernet in training every worker holds the whole (`ddp`) or a part
+    (`fsdp`). With `sync_batch_norm`, on GPUs only, batch norms in training normalise by the batch
+    of all workers.
     """
 
     workers: int = 1
@@ -57,14 +59,17 @@ class Resources:
         for name in ("gpus_per_worker", "max_failures"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        if self.gpus_per_worker > 1 and not float(self.gpus_per_worker).is_integer():
+            raise ValueError(
+                f"gpus_per_worker: {self.gpus_per_worker} is neither a part of a GPU nor whole"
+            )
         if self.sync_batch_norm and not self.gpus_per_worker:
             raise ValueError("sync_batch_norm: True needs GPUs, but gpus_per_worker is 0")
 
-    @property
-    def per_worker(self) -> dict[str, float]:
-        """What one worker asks for, in Ray's names."""
-        asked = {"CPU": float(self.cpus_per_worker)}
-        return asked | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+    def per_worker(self, together: int = 1) -> dict[str, float]:
+        """Return what each of the workers that train together asks for, in Ray's names."""
+        gpus = self.gpus_per_worker if together == 1 else math.ceil(self.gpus_per_worker)
+        return {"CPU": float(self.cpus_per_worker)} | ({"GPU": float(gpus)} if gpus else {})
 
 
 class ResourceError(InputError):
@@ -92,9 +97,10 @@ def check_fits(
     Raises:
         ResourceError: names the key, what it asks for and what there is.
     """
-    asked = resources.per_worker
     for key in ("workers", "trial_workers"):
-        count, fit = getattr(resources, key), slots(asked, nodes)
+        count = getattr(resources, key)
+        asked = resources.per_worker(count)
+        fit = slots(asked, nodes)
         if count > fit:
             raise ResourceError(
                 f"resources.{key}: {count} x {_shown(asked, asked)} cannot run at once;"
