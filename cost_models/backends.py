@@ -149,7 +149,7 @@ def _torch_cuda(work: Work, threads: int) -> Call:
         torch.cuda.current_stream().wait_stream(stream)
         with torch.cuda.graph(graph):
             module(input_BCHW)
-    return partial(_replay_us, graph, input_BCHW)
+    return partial(_replay_us, graph, (module, input_BCHW))
 
 
 def _check_cuda() -> None:
@@ -162,9 +162,9 @@ def _gpu_name() -> str:
     return torch.cuda.get_device_name()
 
 
-def _replay_us(graph: torch.cuda.CUDAGraph, input_BCHW: torch.Tensor) -> float:
-    """Time one replay; the graph reads the input, which therefore must live as long."""
-    del input_BCHW
+def _replay_us(graph: torch.cuda.CUDAGraph, read: tuple[nn.Module, torch.Tensor]) -> float:
+    """Time one replay; the graph reads weights and input, which therefore must live as long."""
+    del read
     start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     start.record()

@@ -129,11 +129,16 @@ def _without(overhead_us: float, timing: Timing) -> Timing:
 
 @contextmanager
 def _fixed_surroundings(threads: int) -> Iterator[None]:
-    """Give torch this many threads for a while; its random generator ends where it was."""
-    before = torch.get_num_threads()
+    """Give torch this many threads, and its fastest algorithms, for a while.
+
+    Its random generator ends where it was.
+    """
+    before, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("default")
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
         torch.set_num_threads(before)
+        torch.set_deterministic_debug_mode(mode)

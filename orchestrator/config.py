@@ -21,7 +21,7 @@ from search_spaces import SPACES
 from workers.costs import COSTS, Machines
 from workers.datasets import DATASETS
 from workers.errors import InputError
-from workers.executors.work import Resources
+from workers.executors.work import Resources, check_amount
 from workers.methods import METHODS
 from workers.records import adapter, from_json, to_json
 from workers.storage import Storage, StorageError, parent_and_name
@@ -64,17 +64,20 @@ class Latency:
     resources: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse unknown back-ends and thread counts that no target has."""
+        """Refuse back-ends, thread counts and amounts that cannot be."""
         if self.backend not in BACKENDS:
             raise ValueError(f"backend: {self.backend!r} is unknown; allowed: {sorted(BACKENDS)}")
         if not 1 <= self.threads <= MOST_THREADS:
             raise ValueError(f"threads: {self.threads} is outside 1 to {MOST_THREADS}")
+        for kind, amount in self.resources.items():
+            check_amount(f"resources.{kind}", amount)
 
     @property
     def asked(self) -> dict[str, float]:
-        """What the probe asks of one node, in Ray's names; Ray hides GPUs that nobody asks for."""
+        """What the probe asks of one node, in Ray's names; no other work shares its GPU."""
         gpu = {"GPU": 1.0} if BACKENDS[self.backend].uses_gpu else {}
-        return self.resources or {"CPU": float(self.threads), **gpu}
+        asked = gpu | (self.resources or {"CPU": float(self.threads)})
+        return {kind: amount for kind, amount in asked.items() if amount}
 
 
 @dataclass(frozen=True)

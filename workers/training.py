@@ -313,7 +313,8 @@ class _Training:
         self.epoch, self.metrics = state["epoch"], dict(state["metrics"])
         self.model.load_state_dict(state["model"])
         load_optimizer(self.optimizer, state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # not of a training that scaled nothing
+            self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.restore(state["average"])
 

@@ -97,7 +97,8 @@ def run(
 
 
 def reset_process(seed: int, threads: int) -> None:
-    """Make a reused process like a new one: seeds, thread count, determinism."""
+    """Make a reused process like a new one: seeds, thread count, determinism, memory of a GPU."""
+    torch.cuda.empty_cache()  # others may share the GPU
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

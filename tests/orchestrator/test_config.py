@@ -70,6 +70,7 @@ BAD_SETTINGS = {
     "resources.workers=0": r"resources\.workers: 0 is below 1",
     "resources.gpus_per_worker=-1": r"resources\.gpus_per_worker: -1(\.0)? is negative",
     "resources.gpus_per_worker=1.5": r"resources\.gpus_per_worker: 1\.5 is neither a part of",
+    "latency.resources={edge: -1}": r"latency\.resources\.edge: -1(\.0)? is negative",
     "proxy.images=1.5": r"proxy\.images: 1\.5 is outside",
     "training.epochs=none": r"training\.epochs: .*integer",
     "latency.threads=100000000000": r"latency\.threads: 100000000000 is outside 1 to 1024",
@@ -166,4 +167,7 @@ def test_files_and_folders_become_absolute_and_a_held_table_is_not_looked_for(
 
 def test_a_probe_on_cuda_asks_for_a_gpu() -> None:
     assert Latency(backend="torch_cuda", threads=2).asked == {"CPU": 2.0, "GPU": 1.0}
-    assert Latency(backend="torch_cuda", resources={"target": 1.0}).asked == {"target": 1.0}
+    target = Latency(backend="torch_cuda", resources={"target": 1.0})
+    assert target.asked == {"target": 1.0, "GPU": 1.0}
+    hidden = Latency(backend="torch_cuda", resources={"target": 1.0, "GPU": 0.0})
+    assert hidden.asked == {"target": 1.0}

@@ -93,12 +93,14 @@ def test_a_cluster_records_failures_and_replaces_lost_processes(
 ) -> None:
     cluster = RayCluster(Resources(max_failures=1))
     rows: Rows = []
-    tasks = [Task(name, str(tmp_path)) for name in ("diverges", "dies-once", "c")]
+    names = ("diverges", "dies-once", "loses-gpu-once", "c")
+    tasks = [Task(name, str(tmp_path)) for name in names]
     shared = {"numbers": cluster.share(np.ones(2))}
     cluster.run_trials(count, tasks, shared, rows.append, folder=f"{tmp_path}/tune/search")
     assert ends(rows) == {
         "diverges": "FloatingPointError: loss is NaN at step 3",
         "dies-once": "2.0 on 1 of cpu",
+        "loses-gpu-once": "2.0 on 1 of cpu",
         "c": "2.0 on 1 of cpu",
     }
 

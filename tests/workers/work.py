@@ -43,6 +43,9 @@ def count(
     if trial.id == "dies-once" and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if trial.id == "loses-gpu-once" and not mark.exists():
+        mark.touch()
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     total = float(shared["numbers"].sum())
     report({"trial": trial.id, "outcome": f"{total} on {ranks} of {device}"})
@@ -98,10 +101,12 @@ def tagged_count(
 
 
 def double_or_die(prepared: int, item: tuple[int, str]) -> int:
-    """Double a number; the process dies of a negative one that it meets first."""
+    """Double a number; the process dies of a negative one that it meets first, or loses its GPU."""
     number, folder = item
     if number < 0:
         with suppress(FileExistsError):
             (Path(folder) / f"died{number}").touch(exist_ok=False)
+            if number % 2:
+                raise torch.AcceleratorError("CUDA error: device-side assert triggered")
             os.kill(os.getpid(), signal.SIGKILL)
     return prepared * number

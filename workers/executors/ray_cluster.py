@@ -157,7 +157,7 @@ class RayCluster:
             for name in list(left):
                 losses[name] += max(has_time, len(rows.losses[name]))
                 if losses[name] > self.resources.max_failures:
-                    reason = "its process or node was lost more often than"
+                    reason = "its process, GPU or node was lost more often than"
                     on_row({"trial": name, "error": f"{reason} resources.max_failures allows"})
                     del left[name]
 
@@ -296,8 +296,8 @@ def _trainable(
                 uses_gpu = computes and resources.gpus_per_worker
                 device = torch.device("cuda" if uses_gpu else "cpu")
                 work(trial, fetched(shared), metered(tune.report), device)
-        except RayError:
-            raise  # something was lost around the trial: Tune starts it again
+        except (RayError, torch.AcceleratorError):
+            raise  # what it needs was lost, or its process' GPU: Tune starts it again elsewhere
         except Exception as error:
             traceback.print_exc()
             tune.report({"trial": trial.id, "error": one_line(error)})

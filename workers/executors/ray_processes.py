@@ -7,12 +7,14 @@ be handed to each of them in turn: so many losses are not the call's own.
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 LOST = (RayActorError, OutOfMemoryError)
@@ -31,7 +33,11 @@ class _Process:
         """Return once there is room for the process and all is prepared."""
 
     def call(self, fn: Callable[..., Any], item: Any) -> Any:
-        return fn(*self.prepared, item)
+        try:
+            return fn(*self.prepared, item)
+        except torch.AcceleratorError:  # no GPU serves a process after that
+            traceback.print_exc()
+            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
 
 def process(

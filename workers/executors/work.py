@@ -57,12 +57,7 @@ class Resources:
             if amount is not None and amount < 1:
                 raise ValueError(f"{name}: {amount} is below 1")
         for name in ("gpus_per_worker", "max_failures"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is negative")
-        if self.gpus_per_worker > 1 and not float(self.gpus_per_worker).is_integer():
-            raise ValueError(
-                f"gpus_per_worker: {self.gpus_per_worker} is neither a part of a GPU nor whole"
-            )
+            check_amount(name, getattr(self, name))
         if self.sync_batch_norm and not self.gpus_per_worker:
             raise ValueError("sync_batch_norm: True needs GPUs, but gpus_per_worker is 0")
 
@@ -70,6 +65,18 @@ class Resources:
         """Return what each of the workers that train together asks for, in Ray's names."""
         gpus = self.gpus_per_worker if together == 1 else math.ceil(self.gpus_per_worker)
         return {"CPU": float(self.cpus_per_worker)} | ({"GPU": float(gpus)} if gpus else {})
+
+
+def check_amount(key: str, amount: float) -> None:
+    """Refuse an amount of a resource that Ray does.
+
+    Raises:
+        ValueError: it is negative, or above 1 and not whole; names the key.
+    """
+    if amount < 0:
+        raise ValueError(f"{key}: {amount} is negative")
+    if amount > 1 and not float(amount).is_integer():
+        raise ValueError(f"{key}: {amount} is neither a part of one nor whole")
 
 
 class ResourceError(InputError):

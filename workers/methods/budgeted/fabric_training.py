@@ -205,11 +205,8 @@ class FabricTraining:
         return ce_B.flatten(1).sum(1) / labelled_B.clamp(min=1)
 
     def _used(self, gates_EB: torch.Tensor | None) -> torch.Tensor | None:
-        """Return the edges to compute: where ranks hold parts of weights, those that any uses."""
-        if gates_EB is None:
-            return None
-        used_E = gates_EB.any(1)
-        return on_any_rank(used_E) if self.problem.sharding == "fsdp" else used_E
+        """Return the edges to compute, the same on all ranks: they gather weights or norms."""
+        return None if gates_EB is None else on_any_rank(gates_EB.any(1))
 
     def _figures(self, figures: torch.Tensor) -> dict[str, float]:
         means = figures.mean(0)
