@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from cost_models.latency_probe import BACKENDS
+from orchestrator.yaml_text import NotYamlError, parsed
 from search_spaces import SPACES
 from workers.costs import COSTS, Machines
 from workers.datasets import DATASETS
@@ -27,7 +26,6 @@ from workers.records import adapter, from_json, to_json
 from workers.storage import Storage, StorageError, parent_and_name
 from workers.training import Recipe
 
-NOT_YAML = (YAMLError, ValueError, RecursionError)  # a date that cannot be, a list in itself
 MOST_THREADS = 1024  # of one call; a mistyped number would be handed to the operating system
 COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "method": METHODS,
@@ -234,7 +232,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    return _parsed(text, str(path))
+    return _mapping(text, str(path))
 
 
 def validate(cls: type, values: Mapping[str, Any], key: str | None = None) -> Any:
@@ -276,21 +274,19 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def _read_stored(uri: str) -> dict[str, Any]:
     folder, name = parent_and_name(uri)
     try:
-        return _parsed(Storage(folder).read_bytes(name).decode(), uri)
+        return _mapping(Storage(folder).read_bytes(name).decode(), uri)
     except StorageError as error:
         raise InputError(str(error)) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{uri}: cannot be read: {error}") from error
 
 
-def _parsed(text: str, name: str) -> dict[str, Any]:
+def _mapping(text: str, name: str) -> dict[str, Any]:
     try:
-        values = YAML(typ="safe", pure=True).load(text)
-    except NOT_YAML as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{name}{line}: not valid YAML: {problem}") from error
+        values = parsed(text)
+    except NotYamlError as error:
+        line = f", line {error.line}" if error.line else ""
+        raise InputError(f"{name}{line}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{name}: a study is a mapping of keys, got {_shown(values)}")
     return values
@@ -317,8 +313,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not sign or not all(keys):
         raise InputError(f"--set {override!r}: expected key=value, as in search.batch=4")
     try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except NOT_YAML as error:
+        value = parsed(text)
+    except NotYamlError as error:
         raise InputError(f"--set {override!r}: {text!r} is not a YAML value") from error
     target = values
     for key in keys[:-1]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from orchestrator.results import Record, Results, ResultsError, records
+from orchestrator.yaml_text import NotYamlError, parsed
 from workers.metrics import negative_flip_matrix
 from workers.storage import Storage
 
@@ -195,9 +193,9 @@ def stored_config(storage: Storage) -> dict[str, Any]:
     if not storage.exists("study.yaml"):
         raise ResultsError(f"{storage.root}: not a study's directory (it has no study.yaml)")
     try:
-        config = YAML(typ="safe", pure=True).load(BytesIO(storage.read_bytes("study.yaml")))
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ResultsError(f"{name}: damaged ({str(error).splitlines()[0]})") from error
+        config = parsed(storage.read_bytes("study.yaml"))
+    except NotYamlError as error:
+        raise ResultsError(f"{name}: damaged ({error})") from error
     if not isinstance(config, dict) or not isinstance(config.get("study"), str):
         raise ResultsError(f"{name}: damaged (expected a mapping with the key `study`)")
     for key in ("method", "space", "dataset"):
