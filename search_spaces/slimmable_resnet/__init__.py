@@ -8,7 +8,7 @@ names: `{"conv1": 16, "conv2": 9, ...}`. `conv1` is the stem; each residual bloc
 
 * `shortcut: conv1x1`: a 1x1 convolution in every shortcut frees all counts. It runs at its block's
   input resolution; where the block halves the map, a 2x2 average pool follows. A batch norm stands
-  behind it, which the paper's counts leave open.
+  behind it, and it begins near the identity; the paper leaves both open.
 * `shortcut: identity`: the blocks of a group have equal outputs, which its first layer's choice
   gives. Between groups ResNet-20 pools 2x2 and appends zero channels (or drops channels), and
   ResNet-18 has a strided 1x1 convolution.

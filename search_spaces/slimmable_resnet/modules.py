@@ -18,6 +18,8 @@ from search_spaces.slimmable_resnet.networks import Layout, ResidualSpec
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch norm, ReLU unless told otherwise; padded by half a kernel."""
 
+    conv: nn.Conv2d
+
     def __init__(
         self, in_width: int, width: int, kernel_size: int, stride: int = 1, act: bool = True
     ) -> None:
@@ -83,9 +85,21 @@ def build_shortcut(spec: ResidualSpec, in_width: int, width: int) -> nn.Module:
     if spec.kind == "strided_conv":
         return ConvNorm(in_width, width, 1, spec.stride, act=False)
     shortcut = ConvNorm(in_width, width, 1, act=False)
+    start_near_identity(shortcut.conv.weight)
     if spec.kind == "conv_pool":
         shortcut.add_module("pool", pool)
     return shortcut
+
+
+@torch.no_grad()
+def start_near_identity(weight_OIHW: torch.Tensor) -> None:
+    """Make a drawn weight the identity plus a tenth of what was drawn, in place.
+
+    So a block begins with the shortcut that its convolution stands in for. The tenth is for filters
+    that have no channel of their own to pass on, in whole networks or in slices of them: all zero,
+    they would make batch norm multiply their gradients by the root of 1 / epsilon.
+    """
+    weight_OIHW.mul_(0.1).add_(nn.init.dirac_(torch.empty_like(weight_OIHW)))
 
 
 def build_head(width: int, num_classes: int) -> nn.Sequential:

@@ -151,6 +151,16 @@ def test_free_shortcuts_convolve_before_they_pool() -> None:
     assert "shortcut3.pool" not in layers
 
 
+def test_free_shortcuts_begin_near_the_identity() -> None:
+    space = SlimmableResNet(Config(20, "conv1x1"))
+    network = space.build(space.presets["full"])
+    for name, channels in (("shortcut3", 16), ("shortcut9", 16), ("shortcut19", 64)):
+        weight_OI = network.get_parameter(f"{name}.conv.weight").detach().flatten(1)
+        off_OI = weight_OI - torch.eye(len(weight_OI), channels)
+        assert 0 < off_OI.abs().max() <= 0.1 / channels**0.5
+        assert (weight_OI.norm(dim=1) > 0).all()  # those past the input's channels, too
+
+
 @pytest.mark.parametrize(("before", "after"), [(16, 32), (13, 6), (4, 4)])
 def test_option_a_appends_zeros_or_drops_channels(before, after) -> None:
     space = SlimmableResNet(Config(20, "identity"))
