@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
+import math
 import multiprocessing
 import statistics
 from collections.abc import Sequence
@@ -146,16 +148,27 @@ def scaled_to(
 ) -> tuple[float, Architecture]:
     """Return the factor, and the widths times it, whose multiply-accumulates are nearest a budget.
 
+    As the factor grows, each width in turn is rounded to the next one that its choice offers; of
+    those that are due at the same factor, the layer that comes first.
+
     Raises:
         ValueError: none comes within 3 %.
     """
-    scales = [2 ** (step / 128) for step in range(-512, 513)]
-    candidates = [(scale, _times(space, generated, scale)) for scale in scales]
-    off = [abs(macs(space.layers(widths)) / budget - 1) for _, widths in candidates]
-    nearest = min(range(len(off)), key=lambda index: (off[index], abs(scales[index] - 1)))
-    if off[nearest] > TOLERANCE:
-        raise ValueError(f"budget: {budget} is {off[nearest]:.1%} from the nearest network")
-    return candidates[nearest]
+    steps = [
+        ((less + more) / 2 / generated[choice.name], choice.name, more)
+        for choice in space.choices
+        for less, more in itertools.pairwise(choice.options)
+    ]
+    widths = {choice.name: choice.options[0] for choice in space.choices}
+    nearest, found = math.inf, (0.0, widths)
+    for scale, name, width in sorted(steps, key=lambda step: step[0]):
+        widths = {**widths, name: width}
+        off = abs(macs(space.layers(widths)) / budget - 1)
+        if off < nearest:
+            nearest, found = off, (scale, widths)
+    if nearest > TOLERANCE:
+        raise ValueError(f"budget: {budget} is {nearest:.1%} from the nearest network")
+    return found
 
 
 def trained(
@@ -189,14 +202,6 @@ def show(seed: int, ours: Sequence[Subnet], uniform: Sequence[Subnet]) -> float:
             flush=True,
         )
     return gains[0]
-
-
-def _times(space: SlimmableResNet, widths: Architecture, scale: float) -> Architecture:
-    return {
-        choice.name: min(choice.options, key=lambda option: abs(option - scale * widths[name]))
-        for choice in space.choices
-        for name in (choice.name,)
-    }
 
 
 def _arguments() -> argparse.Namespace:
