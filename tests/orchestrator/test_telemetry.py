@@ -133,20 +133,22 @@ def test_prometheus_sees_the_study_and_every_trial_under_its_own_tags(
     study.candidate({"candidate": "b", "val_accuracy": 0.25, "cost": 1.0})
     ours = {f"ray_{name}" for name in METRICS}
 
+    def of_study(metric: Metric) -> list[Any]:  # others may have run on this Ray
+        return [sample for sample in metric.samples if sample.labels["study"] == "made-up"]
+
     ended = {"queued": 0.0, "running": 0.0, "done": 3.0, "failed": 0.0}
 
     def the_end() -> dict[str, Metric] | None:  # an earlier state may be seen first
         found = scraped()
         if not ours <= found.keys():
             return None
-        states = found["ray_paretoray_trials"].samples
-        (volume,) = found["ray_paretoray_hypervolume"].samples
+        states = of_study(found["ray_paretoray_trials"])
+        (volume,) = of_study(found["ray_paretoray_hypervolume"])
         seen = {sample.labels["state"]: sample.value for sample in states}, volume.value
         return found if seen == (ended, 0.25 * (2 - 1)) else None
 
     found = eventually(the_end)
-    assert found["ray_paretoray_hypervolume"].samples[0].labels["study"] == "made-up"
-    for sample in found["ray_paretoray_trial_metric"].samples:
+    for sample in of_study(found["ray_paretoray_trial_metric"]):
         assert sample.labels["alpha"] == f"of {sample.labels['trial']}"
         assert sample.labels["metric"] == f"loss_{sample.labels['trial']}"
 
