@@ -105,7 +105,16 @@ def compare_widths(space: SlimmableResNet, batch: int, repeats: int) -> None:
 
 def compare_norms(batch: int, repeats: int) -> None:
     """Batch norm of channels-last maps, as torch has it and as `quick_norms` does it."""
-    for width, rows in ((4, 32), (8, 32), (12, 32), (16, 32), (19, 16), (29, 16), (32, 16)):
+    for width, rows in (
+        (4, 32),
+        (8, 32),
+        (12, 32),
+        (16, 32),
+        (19, 16),
+        (29, 16),
+        (32, 16),
+        (58, 8),
+    ):
         x_BCHW = torch.randn(batch, width, rows, rows).to(memory_format=torch.channels_last)
         x_BCHW.requires_grad_()
         norms = [nn.BatchNorm2d(width), quick_norms(nn.Sequential(nn.BatchNorm2d(width)))]
