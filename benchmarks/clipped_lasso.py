@@ -23,8 +23,8 @@ from cost_models.macs import macs
 from search_spaces.base import Architecture, sample
 from search_spaces.slimmable_resnet import Config, SlimmableResNet
 from workers.methods.clipped_lasso.dynamic import DynamicNetwork
-from workers.methods.clipped_lasso.norms import quick_norms
 from workers.protocol import seeded
+from workers.quick_norms import quick_norms
 
 Step = Callable[[], None]
 SWITCHES = 10_000

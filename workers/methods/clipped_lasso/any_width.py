@@ -20,7 +20,7 @@ from search_spaces.base import Architecture
 from search_spaces.slimmable_resnet import SlimmableResNet
 from workers.evaluation import lifted
 from workers.methods.clipped_lasso.dynamic import leading
-from workers.methods.clipped_lasso.norms import quick_norms
+from workers.quick_norms import quick_norms
 
 RANDOM_WIDTHS = 2  # in a step, beside the narrowest and the widest
 

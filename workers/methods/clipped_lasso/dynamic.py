@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from search_spaces.base import Architecture
 from search_spaces.slimmable_resnet import SlimmableResNet
-from workers.methods.clipped_lasso.norms import quick_norms
+from workers.quick_norms import quick_norms
 
 WEIGHTS, SUBNETS = "weights.safetensors", "subnets.json"  # of a product
 

@@ -30,6 +30,7 @@ from workers.inputs import training_batch
 from workers.methods.reds.config import Config
 from workers.methods.reds.units import axes_of, norms_of, sliced
 from workers.protocol import Problem, State, copied
+from workers.quick_norms import quick_norms
 from workers.ranks import average_buffers, average_gradients, average_tensors
 from workers.sharding import load_optimizer
 
@@ -50,7 +51,7 @@ class JointTraining:
         self.epoch, self.metrics = int(state["epoch"]), dict(state["metrics"])
         self.subnets = state["subnets"]
         self.axes = axes_of(problem.space)
-        self.network = problem.space.build(self.subnets[-1]["widths"])
+        self.network = quick_norms(problem.space.build(self.subnets[-1]["widths"]))
         self.network.load_state_dict(state["model"])
         set_drop_rates(self.network, drop_path=0.0, dropout=0.0)
         layout = torch.channels_last
@@ -168,7 +169,7 @@ def loss_shares(space: SearchSpace, architectures: list[Architecture]) -> list[f
 def _shell(space: SearchSpace, architecture: Architecture) -> nn.Module:
     """Return a network without tensors, which a call brings along."""
     with torch.device("meta"):
-        shell = space.build(architecture)
+        shell = quick_norms(space.build(architecture))
     set_drop_rates(shell, drop_path=0.0, dropout=0.0)
     return shell
 
