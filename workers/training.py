@@ -34,6 +34,7 @@ from workers.evaluation import counted, evaluate, lifted
 from workers.inputs import training_batch
 from workers.optimizers import RMSpropTF, decay_groups
 from workers.protocol import Candidate, Problem, Progress, State, copied, seeded
+from workers.quick_norms import quick_norms
 from workers.ranks import average_buffers, average_gradients, average_tensors, place
 from workers.sharding import load_optimizer, sharded
 
@@ -172,7 +173,7 @@ def finish(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(problem.seed, "weights").getrandbits(63))
-        network = problem.space.build(architecture)
+        network = quick_norms(problem.space.build(architecture))
     teacher = None
     if problem.start is not None and recipe.inherited_epochs is not None:
         network.load_state_dict(problem.start["weights"])
