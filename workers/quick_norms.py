@@ -31,14 +31,15 @@ class QuickBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x_BCHW)
         if not self.training:
             return self._on_stored_statistics(x_BCHW)
-        if self.num_features % VECTOR == 0:
+        samples = x_BCHW.numel() // self.num_features
+        if self.num_features % VECTOR == 0 or samples < 2:  # of one sample, torch raises
             return super().forward(x_BCHW)
         found: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
         found = BatchNorm.apply(  # type: ignore[no-untyped-call]
             x_BCHW, self.weight, self.bias, self.eps
         )
         y_BCHW, mean_C, var_C = found
-        self._follow(mean_C, var_C, samples=x_BCHW.numel() // self.num_features)
+        self._follow(mean_C, var_C, samples)
         return y_BCHW
 
     def _on_stored_statistics(self, x_BCHW: torch.Tensor) -> torch.Tensor:

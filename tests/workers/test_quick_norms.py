@@ -65,6 +65,11 @@ def test_contiguous_maps_go_to_the_plain_norm() -> None:
     torch.testing.assert_close(quick_norms(norm(13))(x), norm(13)(x), rtol=0, atol=0)
 
 
+def test_one_sample_has_no_variance_and_is_refused() -> None:
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        quick_norms(norm(13))(maps(13, rows=1, batch=1))
+
+
 def test_other_norms_stay_as_they_are() -> None:
     kinds = [
         nn.BatchNorm2d(13),
