@@ -10,8 +10,7 @@ trained together from scratch (`fuse`), as slices of one set of weights.
 - `penalty`: Group Lasso and the clipped Lasso (Eq. 1 and 3); `proximal`: how filters become zero;
 - `counts`: from zero filters to channel counts; `search`: the stages that find them;
 - `dynamic`: the network that runs as any of its subnets; `fused`: Algorithm 1; `any_width`: every
-  width between the smallest subnet and the full network (section V-A); `norms`: what keeps odd
-  widths from being slow;
+  width between the smallest subnet and the full network (section V-A);
 - `training`: epochs and steps of all of them; `deliver`: the files of the product;
 - `config`: the settings; `checks`: what is refused before anything runs.
 
