@@ -10,7 +10,7 @@ accuracies; the first line of each seed is the smallest subnet's.
 
 Uniform networks are the paper's S-NN, whose shortcuts have no weights; `--shortcut conv1x1` gives
 them the same blocks as ours, so that widths alone differ. The scale that is printed is near 1 where
-lambda and a fit the budget. Two processes of one thread each; five seeds take about 35 minutes on
+lambda and a fit the budget. Two processes of one thread each; five seeds take about 45 minutes on
 two quiet cores.
 """
 
