@@ -28,7 +28,7 @@ check: $(STAMP) ## style, types and the floors' import contracts
 	$(BIN)/lint-imports
 
 bench: $(STAMP) ## the side-by-side measurements
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for file in $$(grep -l __main__ benchmarks/*.py); do echo "== $$file"; $(BIN)/python $$file; done
 
 # The constraints pin every package, so that two installations are the same.
 $(STAMP): pyproject.toml constraints.txt

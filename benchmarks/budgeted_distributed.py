@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cost_models import COST_MODELS
-from orchestrator import load
 from search_spaces.base import SearchSpace
+from studies import run
 from workers.trial import build_space
 
 # The whole fabric takes 53 cycles on one machine and 20 on four, its cheapest network 8.
@@ -65,7 +63,7 @@ def main() -> None:
 
 
 def search(cost: str, root: Path, settings: Sequence[str]) -> list[Found]:
-    """Run the study of a cost in a process of its own, and return what it found."""
+    """Run the study of a cost, and return what it found."""
     directory = root / f"{cost}-{settings[-1].removeprefix('seed=')}"
     study = [
         f"cost={cost}",
@@ -73,10 +71,7 @@ def search(cost: str, root: Path, settings: Sequence[str]) -> list[Found]:
         "report.test_all=false",
         "baselines=[]",
     ]
-    command = [sys.executable, "-m", "orchestrator", "run", "budgeted_cnf_digits"]
-    arguments = [part for setting in (*study, *settings) for part in ("--set", setting)]
-    subprocess.run([*command, "--dir", str(directory), *arguments], check=True)
-    done = load(str(directory))
+    done = run("budgeted_cnf_digits", directory, [*study, *settings])
     space = build_space(done.config)
     return [found(space, record) for record in done.records]
 

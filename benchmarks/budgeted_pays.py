@@ -19,14 +19,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orchestrator import Study, load
 from orchestrator.pareto import hypervolume, objectives, reference_point
+from studies import run
 
 Records = list[dict[str, Any]]
 
@@ -57,7 +55,7 @@ def main() -> None:
     for name in arguments.data:
         figures = []
         for seed in arguments.seeds:
-            settings = [*arguments.settings, f"seed={seed}"]
+            settings = [*SHORT, *arguments.settings, f"seed={seed}"]
             figures.append(COMPARED[name](arguments.dir / f"{name}-{seed}", settings))
             print(f"{name}, seed {seed}: {figures[-1]:+.3f}", flush=True)
         print(
@@ -98,14 +96,6 @@ def camvid(directory: Path, settings: list[str]) -> float:
 def mean(records: Records, key: str) -> float:
     """Return the mean of a column."""
     return statistics.mean(record[key] for record in records)
-
-
-def run(study: str, directory: Path, settings: list[str]) -> Study:
-    """Run a study in a process of its own, and load it."""
-    command = [sys.executable, "-m", "orchestrator", "run", study, "--dir", str(directory)]
-    arguments = [part for setting in (*SHORT, *settings) for part in ("--set", setting)]
-    subprocess.run([*command, *arguments], check=True)
-    return load(str(directory))
 
 
 COMPARED: dict[str, Callable[[Path, list[str]], float]] = {

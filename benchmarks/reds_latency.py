@@ -14,10 +14,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from reds_solve import ds_cnn
-
 from cost_models.latency_probe import measure_module
 from cost_models.macs import macs
+from reds_solve import ds_cnn
 from search_spaces.base import Architecture
 from search_spaces.keyword_nets import Config, KeywordNets
 from workers.methods.reds.knapsack import nested

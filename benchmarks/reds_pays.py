@@ -17,15 +17,13 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import t
 
-from orchestrator import load
+from studies import run
 
 TABLE_8 = {1.0: 91.6, 0.75: 91.51, 0.5: 90.75, 0.25: 89.22}  # percent
 SLACK = 0.5  # points
@@ -46,17 +44,9 @@ def main() -> None:
     arguments = parser.parse_args()
     ready = {"images": "reds_fashion_mnist", "speech": "reds_speech"}
     name = arguments.study or ready[arguments.data]
-    found = run(name, arguments.dir / name, arguments.executor, arguments.settings)
+    directory, executor = arguments.dir / name, arguments.executor
+    found = run(name, directory, arguments.settings, executor=executor).finished()
     show_fractions(found) if arguments.data == "images" else show_starts(found)
-
-
-def run(study: str, directory: Path, executor: str, settings: Sequence[str]) -> Records:
-    """Run a study in a process of its own, and return its finished networks."""
-    command = [sys.executable, "-m", "orchestrator", "run", study]
-    where = ["--dir", str(directory), "--executor", executor]
-    given = [f"--set={setting}" for setting in settings]
-    subprocess.run([*command, *where, *given], check=True)
-    return list(load(str(directory)).finished())
 
 
 def show_fractions(found: Records) -> None:

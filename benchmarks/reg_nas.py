@@ -18,8 +18,6 @@ import json
 import multiprocessing
 import shutil
 import statistics
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,10 +27,10 @@ import numpy as np
 import torch
 import torchvision
 
-from orchestrator import load
 from orchestrator.config import load_config
 from orchestrator.families import relative_change
 from orchestrator.loading import Study
+from studies import run
 from workers.datasets import truth
 from workers.evaluation import evaluate
 from workers.metrics import bootstrap_means, negative_flips, percentile_interval
@@ -56,18 +54,15 @@ class Benchmark:
         self.lambdas, self.executor = arguments.lambdas, arguments.executor
 
     def run(self, name: str, sweep: Any, *settings: str) -> Study:
-        """Run a study in a process of its own, with the supernet of `pairs`, and load it."""
+        """Run a study with the supernet of `pairs`."""
         directory = self.root / name
         if name != "pairs" and not directory.exists():
             pairs = Path(self.pairs.directory)
             directory.mkdir()
             shutil.copy(pairs / "supernet.pt", directory)
             shutil.copytree(pairs / "predicted", directory / "predicted")
-        command = [sys.executable, "-m", "orchestrator", "run", self.study]
-        where = ["--dir", str(directory), "--executor", self.executor]
         given = [*self.settings, f"sweep={json.dumps(sweep)}", *settings]
-        subprocess.run([*command, *where, *(f"--set={each}" for each in given)], check=True)
-        return load(str(directory))
+        return run(self.study, directory, given, executor=self.executor)
 
     @cached_property
     def pairs(self) -> Study:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orchestrator import load
+from orchestrator import Study
 from orchestrator.pareto import hypervolume, objectives, reference_point
+from studies import run
 
+STUDY = "prunet_fashion_mnist"
 # Shorter than the ready study, so that three seeds fit an hour: 24,000 images to train on, and
 # 36,000 to validate on, which tells close networks apart.
 SHORT = [
@@ -36,33 +36,25 @@ WIDE = ["sweep.alpha=[0.0,0.01,0.05,0.2,1.0,4.0]"]
 RANDOM = ["search.sampler=grid", "sweep={}", "finish=all"]
 
 
-def run(directory: Path, settings: list[str]) -> Any:
-    """Run a study in a process of its own, and load it."""
-    command = [sys.executable, "-m", "orchestrator", "run", "prunet_fashion_mnist"]
-    arguments = [part for setting in settings for part in ("--set", setting)]
-    subprocess.run([*command, "--dir", str(directory), *arguments], check=True)
-    return load(str(directory))
-
-
 def front_volume(records: list[dict[str, Any]], reference: Any) -> float:
     """Return the hypervolume of finished networks: error against predicted latency."""
     return float(hypervolume(objectives(records), reference))
 
 
-def searched(seed: int, root: Path, settings: list[str]) -> Any:
+def searched(seed: int, root: Path, settings: list[str]) -> Study:
     """Run the PruNet study of a seed."""
-    return run(root / f"prunet-{seed}", [*settings, *WIDE])
+    return run(STUDY, root / f"prunet-{seed}", [*settings, *WIDE])
 
 
 def drawn(seed: int, root: Path, settings: list[str], count: int) -> list[dict[str, Any]]:
     """Run the random study of a seed, with the table of its PruNet study."""
     table = f"latency.table={root}/prunet-{seed}/latency.parquet"
     method = f"method={{name: random, num_candidates: {count}, even_over_cost: true}}"
-    found = run(root / f"random-{seed}-{count}", [*settings, *RANDOM, table, method]).finished()
-    return list(found)
+    directory = root / f"random-{seed}-{count}"
+    return run(STUDY, directory, [*settings, *RANDOM, table, method]).finished()
 
 
-def affordable(study: Any) -> int:
+def affordable(study: Study) -> int:
     """Return how many networks could have been finished in the time of the whole study."""
     took = study.trial_seconds()
     each = statistics.mean(seconds for (stage, _), seconds in took.items() if stage == "finish")
@@ -76,7 +68,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path("runs/search_pays"))
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
-    counts: dict[str, Callable[[Any], int]] = {
+    counts: dict[str, Callable[[Study], int]] = {
         "equal networks": lambda study: len(study.finished()),
         "equal compute": affordable,
     }
