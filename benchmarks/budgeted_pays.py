@@ -29,7 +29,7 @@ from studies import run
 Records = list[dict[str, Any]]
 
 # Shorter than the ready studies, so that three seeds of both take about 35 minutes: of
-# Fashion-MNIST 6,000 images to train on, and 9,000 to validate on.
+# Fashion-MNIST 6,000 images to train on (36,000 to validate on).
 SHORT = ["baselines=[]", "report.test_all=false"]
 FASHION_MNIST = [
     "dataset.val_fraction=0.6",

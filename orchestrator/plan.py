@@ -79,7 +79,6 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
     elif config.cost == TABLE_COST:
         measured = f"{len(measurable_blocks(space))} blocks, {config.latency.backend}"
     workers = f"{asked.workers} worker(s) x {_each(asked, asked.workers)}"
-    alone = "no candidate" if config.finish == "none" else f"{config.training.epochs} epochs each"
     trial = f"{asked.trial_workers} x {_each(asked, asked.trial_workers)}"
     over = ", ".join(method.fused_over)
     fused = [f"fuse       candidates that differ in {over} alone, together"] if method.fuse else []
@@ -91,10 +90,20 @@ def plan_lines(config: StudyConfig, folder: str) -> list[str]:
         f"pretrain   {workers if method.pretrain else 'nothing'}",
         f"search     {trials} trial(s) ({search.sampler}) of {trial}",
         f"select     {'all' if config.finish == 'all' else 'best'}",
-        f"finish     {alone}; baselines: {list(config.baselines)}",
+        f"finish     {_finish(config)}; baselines: {list(config.baselines)}",
         *fused,
         f"report     {joined(folder, 'report.html')}, MLflow",
     ]
+
+
+def _finish(config: StudyConfig) -> str:
+    """Return how long candidates that are chosen by themselves train."""
+    if config.finish == "none":
+        return "no candidate"
+    fresh, inherited = config.training.epochs, config.training.inherited_epochs
+    if inherited is None:
+        return f"{fresh} epochs each"
+    return f"{inherited} epochs each with weights of the search, {fresh} without"
 
 
 def _each(resources: Resources, together: int) -> str:

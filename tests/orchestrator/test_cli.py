@@ -14,7 +14,8 @@ import safetensors.numpy
 from jsonschema import Draft202012Validator
 
 from orchestrator import load
-from orchestrator.config import read_yaml
+from orchestrator.config import load_config, read_yaml
+from orchestrator.plan import plan_lines
 from tests.orchestrator import tiny
 
 DOCUMENTED = {
@@ -129,6 +130,17 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert lines["search"].startswith("2 trial(s)")
     assert lines["directory"] == str(directory)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_how_long_networks_with_weights_of_their_search_train() -> None:
+    settings = ["baselines=[]", "training.epochs=7"]
+    anew = load_config("prunet_digits", settings)
+    assert "finish     7 epochs each; baselines: []" in plan_lines(anew, "x")
+    inherited = load_config("prunet_digits", [*settings, "training.inherited_epochs=2"])
+    assert (
+        "finish     2 epochs each with weights of the search, 7 without; baselines: []"
+        in plan_lines(inherited, "x")
+    )
 
 
 @pytest.mark.parametrize(

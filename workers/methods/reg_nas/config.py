@@ -31,7 +31,7 @@ class Config:
         mutation_share: share of the children that are mutants; the others have two parents.
         mutation_rate: probability that a mutant's block, depth or width is drawn anew.
         resolution_mutation_rate: the same of its resolution.
-        calibration_images: first training images that give a network's batch norm statistics.
+        calibration_images: training images that give a network's batch norm statistics.
         supernet: how the supernet is trained, once for all points of a sweep.
     """
 
