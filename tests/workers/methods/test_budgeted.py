@@ -3,11 +3,14 @@
 import dataclasses
 import importlib
 import io
+import itertools
 import math
+from collections import Counter
 
 import pytest
 import torch
 
+from cost_models.macs import macs
 from tests.workers.methods.tiny_fabric import SPACE, fabric_problem
 from workers.augment import Augmentation
 from workers.costs import Machines, cost_function
@@ -15,8 +18,9 @@ from workers.draws import cut
 from workers.evaluation import evaluate
 from workers.methods.budgeted import Config
 from workers.methods.budgeted.fabric_training import FabricTraining
-from workers.methods.budgeted.search import pretrain, search
+from workers.methods.budgeted.search import pretrain, search, within_budget
 
+module = importlib.import_module("workers.methods.budgeted.search")  # `search` is its function, too
 CONFIG = Config(
     budget=30_000.0,
     lambda_=1e-4,
@@ -207,6 +211,22 @@ def test_the_random_policy_keeps_the_budget(start, budget):
     assert len({*networks, tuple(other.architecture)}) > 2
 
 
+def test_all_networks_within_the_budget_are_equally_likely(monkeypatch):
+    """Those of few edges come up most often when edges are drawn, since edges on no path count."""
+    monkeypatch.setattr(module, "DRAWS", 2000)
+    every = itertools.product([False, True], repeat=len(SPACE.choices))
+    names = [choice.name for choice in SPACE.choices]
+    networks = {tuple(SPACE.canonical(dict(zip(names, on, strict=True)))) for on in every}
+    costs = {network: macs(SPACE.layers(dict.fromkeys(network, True))) for network in networks}
+    config = dataclasses.replace(CONFIG, budget=sorted(costs.values())[6])
+    allowed = {network for network in networks if network and costs[network] <= config.budget}
+    problems = map(fabric_problem, range(20 * len(allowed)))
+    draws = Counter(tuple(within_budget(problem, config)) for problem in problems)
+    assert draws.keys() == allowed
+    assert min(draws.values()) > 20 / 2
+    assert max(draws.values()) < 20 * 2
+
+
 def test_the_random_policy_spends_the_share_of_the_budget_that_it_must(start):
     config = dataclasses.replace(CONFIG, policy="random", random_share=0.95, epochs=1)
     for seed in range(3):
@@ -217,8 +237,7 @@ def test_the_random_policy_spends_the_share_of_the_budget_that_it_must(start):
 
 @pytest.mark.parametrize(("share", "asked"), [(0.0, "up to 1"), (0.5, "0.5 to 1")])
 def test_the_random_policy_says_when_nothing_is_within_the_budget(start, monkeypatch, share, asked):
-    module = importlib.import_module("workers.methods.budgeted.search")
-    monkeypatch.setattr(module, "MOST_DRAWS", 20)
+    monkeypatch.setattr(module, "DRAWS", 20)
     config = dataclasses.replace(CONFIG, policy="random", budget=1.0, random_share=share)
     with pytest.raises(ValueError, match=f"budget: none of 20 random networks costs {asked}$"):
         next(search(fabric_problem(start=start), config, None))

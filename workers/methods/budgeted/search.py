@@ -18,7 +18,7 @@ from workers.methods.budgeted.fabric_training import FabricTraining
 from workers.protocol import Candidate, Problem, Progress, State, copied, seeded
 from workers.ranks import agreed, whole
 
-MOST_DRAWS = 10_000  # of random networks, until one is within the budget
+DRAWS = 30_000  # of random edges, of which many leave the same network
 
 
 def pretrain(problem: Problem, config: Config, state: State | None) -> Iterator[Progress]:
@@ -46,7 +46,7 @@ def search(problem: Problem, config: Config, state: State | None) -> Iterator[Pr
     """
     fixed = None
     if state is None and config.policy == "random":
-        fixed = _within_budget(problem, config)
+        fixed = within_budget(problem, config)
     run = FabricTraining(problem, config, state or _start(problem, config), fixed)
     if run.search_epoch == config.epochs:  # it was stopped before its last progress was kept
         yield Progress(config.epochs, config.epochs, run.metrics, run.state, (_candidate(run),))
@@ -66,25 +66,34 @@ def _start(problem: Problem, config: Config) -> State:
     return problem.start
 
 
-def _within_budget(problem: Problem, config: Config) -> Architecture:
-    """Return a random network within the budget: each edge is on with the same probability.
+def within_budget(problem: Problem, config: Config) -> Architecture:
+    """Return a random network within the budget, each of those drawn being equally likely.
 
-    That probability is itself drawn, uniformly: with one half, few networks would be small. Points
-    that differ in lambda, which counts for nothing here, draw different networks.
+    Edges that lie on no path leave simple networks more often than others; here each counts once.
+    Points that differ in lambda, which counts for nothing here, draw different networks.
+
+    Raises:
+        ValueError: none is within the budget.
     """
     rng = seeded(problem.seed, "random network", f"{config.budget} {config.lambda_}")
     most = math.inf if config.budget is None else config.budget
     least = 0.0 if config.budget is None else config.random_share * config.budget
-    for _ in range(MOST_DRAWS):
-        architecture = _drawn(problem, rng)
+    drawn = [_drawn(problem, rng) for _ in range(DRAWS)]
+    distinct = list({tuple(architecture): architecture for architecture in drawn}.values())
+    rng.shuffle(distinct)
+    for architecture in distinct:
         # Ranks that measure a latency find different ones, and must take the same network.
         if architecture and agreed(least <= expected(problem.cost, architecture) <= most):
             return architecture
     share = f"{least:.15g} to " if least else "up to "
-    raise ValueError(f"budget: none of {MOST_DRAWS} random networks costs {share}{most:.15g}")
+    raise ValueError(f"budget: none of {DRAWS} random networks costs {share}{most:.15g}")
 
 
 def _drawn(problem: Problem, rng: random.Random) -> Architecture:
+    """Return what random edges leave; all are on with one probability, itself uniformly drawn.
+
+    With one half, few networks would be small.
+    """
     density = rng.random()
     edges = {choice.name: True for choice in problem.space.choices if rng.random() < density}
     return problem.space.canonical(edges)
