@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.figure_parts import point_label
 from orchestrator.loading import Study
 from orchestrator.results import Record
 from workers.metrics import negative_flip_matrix
@@ -46,7 +47,7 @@ class Family:
     @property
     def label(self) -> str:
         """The sweep point for people."""
-        return " ".join(f"{key} {value}" for key, value in self.point.items()) or "networks"
+        return point_label(self.point) or "networks"
 
     @property
     def accuracy(self) -> float:

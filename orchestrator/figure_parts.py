@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -16,6 +16,7 @@ from orchestrator.results import Record
 INK, MUTED, GRID, ACCENT, ALERT = "#25313b", "#8795a1", "#e9eef1", "#1f6f8b", "#c8553d"
 SCALE = ["#f0a04b", "#d9576b", "#8e4c9e", "#3b5ba5", "#0f8b8d"]
 FONT = {"family": "Inter, Helvetica Neue, Helvetica, Arial, sans-serif", "size": 13, "color": INK}
+GREEK = {"alpha": "α", "beta": "β", "lambda": "λ", "phi": "φ"}
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
@@ -33,7 +34,7 @@ def groups(study: Study, records: Iterable[Record]) -> list[tuple[str, str, list
         return [("networks", ACCENT, found)] if found else []
     values = sorted({record["params"][key] for record in everything})
     places = [index / max(1, len(values) - 1) for index in range(len(values))]
-    name = {"alpha": "α", "lambda": "λ", "phi": "φ"}.get(key, escape(key))
+    name = GREEK.get(key, escape(key))
     members = [[r for r in found if r["params"][key] == value] for value in values]
     colors = sample_colorscale(SCALE, places)
     return [
@@ -54,6 +55,13 @@ def colour_key(records: Sequence[Record]) -> str | None:
             if all(map(is_kind, values)) and len(set(values)) > 1:
                 return key
     return None
+
+
+def point_label(params: Mapping[str, Any]) -> str:
+    """Return a sweep point for people, without the seed."""
+    return " ".join(
+        f"{GREEK.get(key, key)} {value}" for key, value in params.items() if key != "seed"
+    )
 
 
 def axis_title(cost_name: str) -> str:

@@ -45,6 +45,7 @@ PROGRESS = {
     "norm_deviation": "deviation of kept norms over their mean",
     "step_ms": "time per step (ms)",
     "memory_mb": "memory (MB)",
+    "train_loss": "training loss",
 }
 MAX_PANELS = 6
 

@@ -284,10 +284,14 @@ def measured_latency(results: Results, config: StudyConfig, executor: Executor) 
                 results.write_candidate(record)
 
 
-def products(results: Results, space: SearchSpace, method: Method) -> None:
-    """Write the files that hold a trial's finished networks together, if the method makes any."""
+def products(results: Results, space: SearchSpace, method: Method) -> str | None:
+    """Write the files that hold a trial's finished networks together, if the method makes any.
+
+    Returns:
+        What to tell if it makes them, but not of these networks; else None.
+    """
     if method.deliver is None:
-        return
+        return None
     study = load(results.storage.root, is_finished)
     predicted, labels = study.predicted("val"), study.labels("val")
     assert labels is not None
@@ -298,9 +302,17 @@ def products(results: Results, space: SearchSpace, method: Method) -> None:
             weights = load_weights(results.storage, weights_path(name))
             classes = torch.from_numpy(predicted[name]), torch.from_numpy(labels)
             trials.setdefault(record["trial"], []).append(Finished(record, weights, *classes))
+    delivered = False
     for trial, finished in trials.items():
         for name, contents in method.deliver(space, finished).items():
             results.storage.write_bytes(f"products/{trial}/{name}", contents)
+            delivered = True
+    if delivered:
+        return None
+    return (
+        "no product: no trial's networks share weights;"
+        " training.inherited_epochs: 0 leaves them as they were trained together"
+    )
 
 
 def drawings(storage: Storage) -> None:

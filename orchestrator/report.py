@@ -17,11 +17,11 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from ruamel.yaml import YAML
 
-from orchestrator import figures
+from orchestrator import figures, fractions
 from orchestrator.drawings import Column, draw
 from orchestrator.fabric_drawings import draw_fabric
 from orchestrator.families import averaged, changes, families, shown_split
-from orchestrator.figure_parts import axis_title
+from orchestrator.figure_parts import axis_title, point_label
 from orchestrator.loading import Study
 from orchestrator.norm_figures import filter_norms
 from orchestrator.results import Record
@@ -29,8 +29,6 @@ from search_spaces import SPACES
 from search_spaces.base import SearchSpace
 from search_spaces.fabric import Fabric
 from workers.records import from_json
-
-GREEK = {"alpha": "α", "lambda": "λ", "phi": "φ", "beta": "β"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ def render(study: Study) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"count": _count, "duration": _duration}
+    found = averaged(families(study))
+    subnets = fractions.subnets(study)
     drawn = {
         "front": figures.front(study),
         "selection": figures.model_selection(study),
@@ -73,8 +73,8 @@ def render(study: Study) -> str:
         "over_latency": figures.accuracy_over_latency(study),
         "compute": figures.hypervolume_over_compute(study),
         "norms": filter_norms(study),
+        "subnets": fractions.against_macs(subnets),
     }
-    found = averaged(families(study))
     return environment.get_template("report.html").render(
         study=study,
         figures={name: _html(name, figure) for name, figure in drawn.items() if figure},
@@ -82,7 +82,11 @@ def render(study: Study) -> str:
         cost=axis_title(study.cost_name),
         tiles=tiles(study),
         networks=networks(study),
-        drawing=_drawing(study),
+        subnets=subnets,
+        subnet_points=fractions.points(subnets),
+        subnet_rows=fractions.by_fraction(subnets),
+        subnet_accuracy=fractions.shown_accuracy(subnets),
+        drawing=_drawing(study, fractions.columns(subnets)),
         graphs=[Markup(svg) for svg in graphs(study).values()],
         corrections=corrections(study),
         families=found,
@@ -189,10 +193,7 @@ def _against(record: Record, baseline: Record | None) -> tuple[float | None, flo
 
 
 def _point(record: Record) -> str:
-    if record["preset"] is not None:
-        return "hand-made"
-    params = {key: value for key, value in record["params"].items() if key != "seed"}
-    return " ".join(f"{GREEK.get(key, key)} {value}" for key, value in params.items())
+    return "hand-made" if record["preset"] is not None else point_label(record["params"])
 
 
 def _cell(records: Sequence[Record], loss: float | None, best: float) -> Cell | None:
@@ -218,9 +219,10 @@ def _spearman(
     return float(one.corr(other, method="spearman")), len(known)
 
 
-def _drawing(study: Study) -> Markup | None:
+def _drawing(study: Study, nested: Sequence[Column]) -> Markup | None:
+    """Return a drawing of nested subnets, else of what is shown in any study."""
     space = _space(study)
-    columns = [Column(*_heading(r), r["architecture"]) for r in _drawn(study)]
+    columns = nested or [Column(*_heading(r), r["architecture"]) for r in _drawn(study)]
     if not columns or hasattr(space, "fabric"):
         return None
     return Markup(draw(columns, space.choices))

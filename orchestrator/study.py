@@ -239,7 +239,9 @@ def report(run: Run) -> None:
         publish.flips(run.results, run.config)
         publish.predict_front(run.results, run.config, run.executor, shared)
         publish.measured_latency(run.results, run.config, run.executor)
-        publish.products(run.results, run.space, run.method)
+        note = publish.products(run.results, run.space, run.method)
+        if note:
+            run.view.note(note)
         publish.drawings(run.storage)
         run.storage.write_bytes(REPORT, render(load(run.storage.root, shown)).encode())
     run.view.note(f"report: {run.storage.name(REPORT)}")
