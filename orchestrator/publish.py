@@ -277,8 +277,10 @@ def measured_latency(results: Results, config: StudyConfig, executor: Executor) 
         timings = dict(zip(architectures, found, strict=True))
         for record in records:
             measured = timings[record["digest"]]
-            predicted = (record["latency_device"], record["latency_backend"])
-            if predicted in ((None, None), (measured.device, latency.backend)):
+            target = {"latency_device": measured.device, "latency_backend": latency.backend}
+            predicted = {key: record[key] for key in target}
+            if predicted in (dict.fromkeys(target), target):
+                record |= target
                 record[name] = measured.timing.median_us / 1e3
                 record[name.replace("_ms", "_iqr_ms")] = measured.timing.iqr_us / 1e3
                 results.write_candidate(record)

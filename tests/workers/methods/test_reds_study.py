@@ -55,20 +55,24 @@ def test_subnets_are_finished_as_they_were_trained_together(done):
 
 
 @pytest.mark.slow
-def test_the_product_holds_what_the_results_say(done):
-    folder = done / "products" / "t000"
+@pytest.mark.parametrize("trial", ["t000", "t001"])
+def test_the_product_holds_what_the_results_say(done, trial):
+    folder = done / "products" / trial
     entries = json.loads((folder / "subnets.json").read_text())["subnets"]
     records = {record["candidate"]: record for record in load(str(done)).records}
     space = KeywordNets(Config(model="vision", in_shape=(1, 8, 8), num_classes=10))
     x = torch.rand(2, 1, 8, 8)
+    assert [entry["candidate"] for entry in entries] == [f"{trial}.{index}" for index in range(3)]
     for index, entry in enumerate(entries):
-        record = records[f"t000.{index}"]
+        record = records[entry["candidate"]]
         assert entry["widths"] == record["architecture"]
         assert entry["latency_ms"] == record["latency_measured_ms"] > 0
+        assert entry["latency_device"] == record["latency_device"] is not None
+        assert entry["latency_backend"] == "onnxruntime"
         assert entry["test_accuracy"] == record["test_accuracy"]
         network = space.build(entry["widths"]).eval()
         network.load_state_dict(load_subnet(folder, index))
-        session = onnxruntime.InferenceSession(done / "models" / f"t000.{index}" / "model.onnx")
+        session = onnxruntime.InferenceSession(folder / entry["onnx"])
         (logits,) = session.run(None, {"input": x.numpy()})
         assert abs(torch.from_numpy(logits) - network(x).detach()).max() < 1e-4
 
@@ -78,5 +82,6 @@ def test_sizes_trained_apart_make_no_common_file(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY.replace("training: {inherited_epochs: 0}", CHANGED))
     ended = serial(tmp_path / "study.yaml", tmp_path / "run", "--set", "sweep.solver=[bu]")
     assert ended.code == 0, ended.err
+    assert "training.inherited_epochs: 0" in ended.out
     assert len(load(str(tmp_path / "run")).finished()) == 3
     assert not (tmp_path / "run" / "products").exists()

@@ -189,8 +189,11 @@ def test_one_file_holds_all_subnets(searched):
     finished = [
         Finished(
             {
+                "candidate": f"t000.{index}",
                 "architecture": candidate.architecture,
                 "macs": macs(problem.space.layers(candidate.architecture)),
+                "latency_device": None,
+                "latency_backend": None,
                 **figures,
                 **candidate.metrics,
             },
@@ -198,7 +201,7 @@ def test_one_file_holds_all_subnets(searched):
             candidate.predictions["val"],
             truth(problem.data.val),
         )
-        for candidate in last.candidates
+        for index, candidate in enumerate(last.candidates)
     ]
     assert METHOD.deliver is not None
     files = METHOD.deliver(problem.space, finished)

@@ -2,7 +2,7 @@
 
     weights = load_subnet("products/t000", 0)  # the state dict of the smallest
 
-The folder holds `weights.safetensors`, the full network, and `subnets.json`: under `subnets`,
+The folder holds `weights.safetensors`, the largest subnet, and `subnets.json`: under `subnets`,
 smallest first, each with its `widths`, how many of a layer's units it uses, the first ones; under
 `axes`, for each dimension of a tensor, whose units it holds and how many entries each has.
 """
@@ -18,12 +18,12 @@ Tensors = dict[str, torch.Tensor]
 
 
 def load_subnet(folder: str | Path, index: int) -> Tensors:
-    """Return a subnet's tensors: slices of the full network's, nothing is copied."""
+    """Return a subnet's tensors: slices of the largest one's, nothing is copied."""
     return subnet(*load(folder), index)
 
 
 def load(folder: str | Path) -> tuple[Tensors, dict[str, Any]]:
-    """Return the full network's tensors, and what `subnets.json` says."""
+    """Return the largest subnet's tensors, and what `subnets.json` says."""
     about = json.loads((Path(folder) / "subnets.json").read_text())
     return load_file(Path(folder) / "weights.safetensors"), about
 
