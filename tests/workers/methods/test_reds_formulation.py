@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from benchmarks.reds_solve import ds_cnn, integer_program, promising
+from benchmarks.reds_solve import bounds, ds_cnn, integer_program, promising
 from cost_models.macs import macs
 from cost_models.peak_memory import peak_memory_bytes
 from search_spaces.base import sample
@@ -12,7 +12,7 @@ from tests.workers.methods.test_reds_units import every_network, ordered
 from tests.workers.methods.tiny_subnets import keyword_space, subnet_config
 from workers.methods.reds.chain import Chain
 from workers.methods.reds.formulation import SCALE, build_chain
-from workers.methods.reds.knapsack import solve
+from workers.methods.reds.knapsack import nested, solve
 from workers.methods.reds.prices import prices_of
 
 
@@ -110,12 +110,23 @@ def test_networks_that_are_no_chains_are_refused():
         prices_of(SlimmableResNet(), linear=False)
 
 
+@pytest.mark.parametrize("size", ["s", "l"])
+@pytest.mark.parametrize("solver", ["bu", "td"])
+@pytest.mark.parametrize("subnets", [4, 10])
+def test_all_fractions_of_ds_cnn_are_solved_to_the_optimum(size, solver, subnets):
+    chain = ds_cnn(size)
+    capacities = [chain.full_cost * index // subnets for index in range(1, subnets)]
+    for capacity, solution in zip(capacities, nested(chain, capacities, solver), strict=True):
+        assert solution.gap == 0
+        assert solution.cost <= capacity
+
+
 @pytest.mark.slow
 def test_an_integer_program_proves_the_same_optimum_of_ds_cnn_l():
     chain = ds_cnn("l")
     capacity = chain.full_cost // 4
     ours = solve(chain, capacity)
-    pairs = promising(chain, capacity, int(0.99 * ours.score))
+    pairs = promising(chain, capacity, int(0.99 * bounds(chain, capacity)[0].max()))
     peer = integer_program(chain, capacity, 300, pairs)
     assert ours.gap == 0
     assert peer.gap == 0

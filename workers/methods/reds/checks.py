@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from search_spaces.base import SearchSpace
+from cost_models.onnx_export import checked_onnx
+from search_spaces.base import Choice, SearchSpace
 from workers.methods.reds.config import Config
 from workers.methods.reds.formulation import build_instance
 from workers.methods.reds.units import axes_of, norms_of
@@ -26,9 +27,7 @@ def check(space: SearchSpace, config: Config, points: Sequence[Config], cost: st
         ValueError: names the key, what was given and what is allowed.
     """
     del cost
-    if "full" not in space.presets or not all(
-        isinstance(option, int) for choice in space.choices for option in choice.options
-    ):
+    if "full" not in space.presets or not all(map(_offers_widths, space.choices)):
         raise ValueError(
             f"space: reds slices layers of free width, as in keyword_nets; {space.name} has none"
         )
@@ -41,6 +40,12 @@ def check(space: SearchSpace, config: Config, points: Sequence[Config], cost: st
             )
         _check_layers(space, point)
         _check_limits(space, point)
+    _check_export(space)
+
+
+def _offers_widths(choice: Choice) -> bool:
+    """Return whether all options are numbers of units; an edge that is on or off offers none."""
+    return all(type(option) is int and option > 0 for option in choice.options)
 
 
 def _check_layers(space: SearchSpace, config: Config) -> None:
@@ -49,7 +54,11 @@ def _check_layers(space: SearchSpace, config: Config) -> None:
         if name not in known:
             raise ValueError(f"keep: {name!r} is no layer; allowed: {known}")
     with torch.device("meta"):
-        norms = norms_of(space.build(space.presets["full"]))
+        network = space.build(space.presets["full"])
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            raise ValueError(f"space: {name!r} is frozen; allowed: networks that train as a whole")
+    norms = norms_of(network)
     if config.norm_epochs and not norms:
         raise ValueError(
             f"norm_epochs: {config.norm_epochs}, but the network has no batch norms; allowed: 0"
@@ -60,8 +69,20 @@ def _check_limits(space: SearchSpace, config: Config) -> None:
     instance = build_instance(space, config, {}, {})
     least = instance.least_cost / instance.full_cost
     if config.shares[0] < least:
+        key = "num_subnets" if config.fractions is None else "fractions"
+        unit = "linear costs" if config.linear_cost else "MACs"
         raise ValueError(
-            f"fractions: {config.shares[0]:g} of {instance.full_cost} MACs is infeasible;"
-            f" the smallest feasible one is {math.ceil(1e4 * least) / 1e4:g}"
+            f"{key}: {config.shares[0]:g} of {instance.full_cost} {unit} is infeasible with"
+            f" min_units {config.min_units} and keep {list(config.keep)};"
+            f" the smallest feasible share is {math.ceil(1e4 * least) / 1e4:g}"
         )
     instance.check_feasible(instance.full_cost, config.peak_memory_bytes)
+
+
+def _check_export(space: SearchSpace) -> None:
+    """Refuse, before anything is trained, networks of which no ONNX file could be delivered."""
+    try:
+        checked_onnx(space.build(space.presets["full"]), space.in_shape)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"space: the full network has no ONNX form: {reason}") from error

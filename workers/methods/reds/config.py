@@ -76,6 +76,8 @@ class Config:
         known = len(self.lr_changes) == changes and _increases((0.0, *self.lr_changes, 1.0))
         self._require("lr_changes", known, f"{changes}, increasing, between 0 and 1")
         if self.fractions is not None:
+            alone = self.num_subnets == type(self).num_subnets
+            self._require("num_subnets", alone, "one of num_subnets and fractions")
             known = bool(self.fractions) and _increases((0.0, *self.fractions, math.inf))
             self._require("fractions", known and self.fractions[-1] <= 1, "increasing, up to 1")
         if self.peak_memory_bytes is not None:

@@ -37,8 +37,8 @@ def taylor_scores(
 ) -> dict[str, torch.Tensor]:
     """Return |w g| of every weight, in its shape, on the CPU; the network stays as it is.
 
-    Batch norms normalise by the batch, as in training, but nothing is dropped. All ranks return the
-    same.
+    Batch norms normalise by the batch, as in training, but nothing is dropped. A weight that is not
+    used scores 0. All ranks return the same.
     """
     network = copy.deepcopy(network).to(problem.device).train()
     set_drop_rates(network, drop_path=0.0, dropout=0.0)
@@ -50,7 +50,10 @@ def taylor_scores(
         x_BCHW, labels_B = training_batch(samples_B, labels_B, problem.data, augment, draws)
         loss = part.weight * functional.cross_entropy(network(x_BCHW), labels_B)
         torch.autograd.backward(loss, inputs=list(weights.values()))
-    gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+    gradients = {
+        name: torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for name, weight in weights.items()
+    }
     average_tensors(gradients.values())
     return {name: (weights[name] * grad).abs().detach().cpu() for name, grad in gradients.items()}
 

@@ -74,7 +74,11 @@ class JointTraining:
         }
 
     def train_epoch(self) -> None:
-        """Train for one epoch: all subnets, or, after `config.epochs`, the batch norms alone."""
+        """Train for one epoch: all subnets, or, after `config.epochs`, the batch norms alone.
+
+        Raises:
+            FloatingPointError: the loss is not finite; names the epoch.
+        """
         started = time.perf_counter()
         training = self.config.train_norms and self.epoch < self.config.epochs
         for network in (self.network, *self._shells):
@@ -161,7 +165,12 @@ class JointTraining:
 
 
 def loss_shares(space: SearchSpace, architectures: list[Architecture]) -> list[float]:
-    """Return pi: each subnet's share of the loss, by the root of its parameters (Figure 12)."""
+    """Return pi: each subnet's share of the loss, by the root of its parameters (Figure 12).
+
+    Args:
+        space: which networks exist.
+        architectures: of the subnets, in any order; shares are in the same and sum to 1.
+    """
     roots = [math.sqrt(num_params(space.layers(architecture))) for architecture in architectures]
     return [root / sum(roots) for root in roots]
 

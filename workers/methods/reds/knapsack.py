@@ -28,7 +28,15 @@ MAX_KEPT = 1 << 17
 
 @dataclass(frozen=True)
 class Solution:
-    """The widths to keep, what they are worth and cost; no others are worth more than `bound`."""
+    """The widths to keep; no others within the limits are worth more than `bound`.
+
+    Args:
+        widths: in the order of the space's choices, in units.
+        score: the sum of kept units' Taylor scores, in 1e-5.
+        cost: multiply-accumulates, or what units cost by `linear_cost`.
+        bound: as `score`.
+        solve_s: wall-clock time in seconds.
+    """
 
     widths: tuple[int, ...]
     score: int
