@@ -133,7 +133,9 @@ class _Follower:
         table: Any = {"call_function": FUNCTIONS, "call_method": METHODS}.get(node.op, {})
         key: Any = node.target
         if node.op == "call_module":
-            table, key = MODULES, type(self.module.get_submodule(str(node.target)))
+            module = self.module.get_submodule(str(node.target))
+            _check_norm(module, str(node.target))
+            table, key = MODULES, type(module)
         text = _text(self.module, node)
         _require(key in table, node, text)
         if key == "mean":
@@ -158,12 +160,24 @@ def _keeps_channels(kind: LayerKind, shapes: list[Shape], out_shape: Shape) -> b
     return in_shape[0] == out_shape[0]
 
 
+def _check_norm(module: nn.Module, path: str) -> None:
+    """Refuse statistics that no group rules: the dependency graph sees parameters alone."""
+    norm = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+    if norm and module.track_running_stats and not module.affine:
+        raise ValueError(
+            f"function: its channels cannot be cut to the first ones: {path!r} is a"
+            f" {type(module).__name__} with affine=False; allowed: affine=True"
+        )
+
+
 def _text(module: fx.GraphModule, node: fx.Node) -> str:
     """Return what a node does, in the words of torch."""
     if node.op == "call_module":
         return type(module.get_submodule(str(node.target))).__name__
     if node.op == "call_method":
         return f"Tensor.{node.target}"
+    if node.target is getattr:
+        return f"Tensor.{node.args[1]}"
     if node.op == "get_attr":
         return f"parameter {node.target}"
     known = torch.overrides.resolve_name(node.target)

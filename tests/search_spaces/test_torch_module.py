@@ -139,11 +139,12 @@ def test_equal_layers_are_one_block():
         ("shufflenet_v2_x0_5", "torch.cat in stage2.0"),
         ("squeezenet1_1", "torch.cat in features.3"),
         ("convnext_tiny", "Tensor.permute in features.0.1"),
+        ("vit_b_16", "Tensor.shape"),
     ],
 )
 def test_an_operation_that_moves_channels_is_named(name, operation):
     with pytest.raises(ValueError, match=f"^function: .* {operation} stands in the way$"):
-        space_of(name)
+        space_of(name, (3, 224, 224))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,7 @@ def test_an_operation_that_moves_channels_is_named(name, operation):
         ("branch", "function: its network cannot be traced: "),
         ("over channels", "function: .*: Tensor.mean stands in the way"),
         ("tuple", "function: .*: a tuple of outputs stands in the way"),
+        ("norm", "function: .*: 'norm' is a BatchNorm2d with affine=False; allowed: affine=True"),
     ],
 )
 def test_networks_that_cannot_be_followed_are_refused(middle, message):

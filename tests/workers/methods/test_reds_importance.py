@@ -57,6 +57,13 @@ def test_the_network_stays_as_it_is():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_weights_that_are_not_used_score_0():
+    problem = subnet_problem()
+    network = full_network(problem)
+    network.spare = torch.nn.Parameter(torch.ones(2, 3))
+    assert torch.equal(scores_of(network, problem, 1, 32)["spare"], torch.zeros(2, 3))
+
+
 def test_batches_follow_from_the_seed():
     problem = subnet_problem()
     network = full_network(problem)

@@ -31,11 +31,12 @@ from workers.methods.reds.units import Axis, axes_of, sliced
 from workers.protocol import Finished
 
 TIED = "tests.search_spaces.own_networks:Tied"
+POOLED = "tests.search_spaces.own_networks:Pooled"
 
 
 def tied(**options) -> TorchModule:
-    settings = {"in_shape": (1, 8, 8), "num_classes": 4, "channel_multiple": 1, **options}
-    return TorchModule(Config(TIED, {"in_channels": 1}, **settings))
+    options = {"in_channels": 1, **options}
+    return TorchModule(Config(TIED, options, in_shape=(1, 8, 8), num_classes=4, channel_multiple=1))
 
 
 def torchvision_space(name, pixels=32, channel_multiple=8) -> TorchModule:
@@ -67,22 +68,30 @@ def test_networks_whose_layers_read_the_one_before_are_chains():
     assert isinstance(instance_of(tied())[-1], GroupGraph)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "tied",
-        "resnet18",
-        pytest.param("vgg11_bn", marks=pytest.mark.slow),
-        pytest.param("mobilenet_v3_small", marks=pytest.mark.slow),
-    ],
-)
-def test_costs_are_those_of_the_cost_models(name):
+@pytest.mark.parametrize("name", ["tied", "resnet18", "vgg11_bn", "mobilenet_v3_small"])
+def test_costs_and_memory_are_those_of_the_cost_models(name):
     space = tied() if name == "tied" else torchvision_space(name, channel_multiple=64)
-    *_, instance = instance_of(space)
+    instance = build_instance(space, subnet_config(min_units=1), {}, {})
+    assert isinstance(instance, Chain) == (name == "vgg11_bn")
     rng = random.Random(0)
     for architecture in [*space.presets.values(), *(sample(space, rng) for _ in range(10))]:
         widths = [architecture[choice.name] for choice in space.choices]
-        assert instance.between(widths, widths).full_cost == macs(space.layers(architecture))
+        only = instance.between(widths, widths)
+        assert only.full_cost == macs(space.layers(architecture))
+        if isinstance(only, Chain):
+            assert only.least_memory_bytes == peak_memory_bytes(space.layers(architecture))
+
+
+def test_linear_costs_are_those_of_each_layers_own_units_beside_all_before():
+    space = tied()
+    graph = build_instance(space, subnet_config(min_units=1, linear_cost=True), {}, {})
+    stem, tied_to_it = 64 * 9 * 4, 9 * 4 * 9 * 6  # 4 and 6 channels a unit, 8 x 8 and 3 x 3
+    squeeze, excite = 24, 8 * 6  # all 24 channels are read, then all 8
+    for widths in [(1, 1), (2, 5), (4, 8)]:
+        expected = widths[0] * (stem + tied_to_it + excite) + widths[1] * squeeze
+        assert graph.between(widths, widths).full_cost == expected
+    full = macs(space.layers(space.presets["full"]))
+    assert graph.full_cost == full - 9 * 24 * 4  # the head's are not counted
 
 
 @pytest.mark.parametrize("linear_cost", [False, True])
@@ -149,10 +158,6 @@ def subnets_equal_the_masked_network(space, subnets, largest_gap=0.01):
         for capacity, solution, architecture in zip(capacities, solutions, found, strict=True):
             assert macs(space.layers(architecture)) == solution.cost <= capacity
             assert solution.gap < largest_gap
-            if isinstance(instance, Chain):
-                chosen = instance.between(solution.widths, solution.widths)
-                memory = max(int(table.item()) for table in chosen.memory_bytes)
-                assert memory == peak_memory_bytes(space.layers(architecture))
         for small, large in itertools.pairwise([*found, full]):
             assert all(small[name] <= large[name] for name in names)
         for architecture in found:
@@ -217,10 +222,23 @@ def test_one_file_holds_all_subnets(searched):
         assert all(torch.equal(inside[name], t) for name, t in candidate.weights.items())
 
 
+def test_networks_with_frozen_parameters_are_refused():
+    with pytest.raises(ValueError, match=r"^space: 'norm.weight' is frozen; allowed: networks"):
+        METHOD.check(tied(frozen=True), subnet_config(min_units=1), [], "macs")
+
+
 def test_padding_ties_units_to_their_places():
     """Between its groups ResNet-20 appends zero channels to those before."""
     with pytest.raises(ValueError, match="space: reds orders units anew; in slimmable_resnet"):
         METHOD.check(SlimmableResNet(ResNetConfig()), subnet_config(), [], "macs")
+
+
+def test_networks_without_an_onnx_form_are_refused(capfd):
+    options = {"in_shape": (1, 8, 8), "num_classes": 4, "channel_multiple": 1}
+    space = TorchModule(Config(POOLED, {"in_channels": 1}, **options))
+    with pytest.raises(ValueError, match=r"space: its networks have no ONNX form: .*adaptive_avg"):
+        METHOD.check(space, subnet_config(norm_epochs=0, min_units=1), [], "macs")
+    assert capfd.readouterr().out == ""
 
 
 def test_networks_with_other_branches_are_searched_too():

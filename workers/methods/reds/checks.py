@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -72,17 +75,35 @@ def _check_limits(space: SearchSpace, config: Config) -> None:
         key = "num_subnets" if config.fractions is None else "fractions"
         unit = "linear costs" if config.linear_cost else "MACs"
         raise ValueError(
-            f"{key}: {config.shares[0]:g} of {instance.full_cost} {unit} is infeasible with"
-            f" min_units {config.min_units} and keep {list(config.keep)};"
+            f"{key}: {getattr(config, key)} asks for {config.shares[0]:g} of {instance.full_cost}"
+            f" {unit}, which is infeasible with min_units {config.min_units} and keep"
+            f" {list(config.keep)}; lower these, or ask for more:"
             f" the smallest feasible share is {math.ceil(1e4 * least) / 1e4:g}"
         )
     instance.check_feasible(instance.full_cost, config.peak_memory_bytes)
 
 
 def _check_export(space: SearchSpace) -> None:
-    """Refuse, before anything is trained, networks of which no ONNX file could be delivered."""
+    """Refuse, before anything is trained, networks of which no ONNX file could be delivered.
+
+    All have the same operations; the smallest one tells soonest.
+    """
     try:
-        checked_onnx(space.build(space.presets["full"]), space.in_shape)
+        with _silent():
+            checked_onnx(space.build(space.presets["min"]), space.in_shape)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"space: the full network has no ONNX form: {reason}") from error
+        reason, _, _ = str(error).partition(". ")  # hints follow
+        raise ValueError(f"space: its networks have no ONNX form: {reason}") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Let nothing print: of a graph that it cannot export, torch prints all, from C++."""
+    output = os.dup(1)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
