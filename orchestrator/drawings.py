@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import digits
 from typing import Any
 from xml.etree import ElementTree
 
@@ -40,7 +41,8 @@ class Column:
 def draw(columns: Sequence[Column], choices: Sequence[Choice]) -> str:
     """Return an SVG of the networks; rows are the space's choices, stages set apart.
 
-    A stage is what comes before the last underscore of a choice's name, or a list that has it.
+    A stage is what comes before the last underscore of a choice's name, or before its number, or a
+    list that has it.
     """
     stages = list(dict.fromkeys(_stage(choice) for choice in choices))
     tops = [
@@ -96,7 +98,7 @@ def _box(
 
 def _stage(choice: Choice) -> str:
     name = choice.name.partition(".")[0]
-    return name if name != choice.name else name.rpartition("_")[0] or name
+    return name if name != choice.name else name.rpartition("_")[0] or name.rstrip(digits) or name
 
 
 def _fields(option: Any) -> dict[str, Any]:

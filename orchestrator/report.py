@@ -229,13 +229,21 @@ def _drawing(study: Study, nested: Sequence[Column]) -> Markup | None:
 
 
 def _drawn(study: Study) -> list[Record]:
-    """Return the networks whose architectures are shown: the front and hand-made ones."""
-    hand_made = [record for record in study.finished() if record["preset"] is not None]
-    return sorted([*study.front(), *hand_made], key=lambda record: float(record["cost"]))
+    """Return the networks whose architectures are shown, cheapest first.
+
+    They are the front, hand-made ones, and all subnets of a network that runs at several widths.
+    """
+    return [
+        record
+        for record in study.finished()
+        if record["on_front"] or record["preset"] is not None or record.get("subnet") is not None
+    ]
 
 
 def _heading(record: Record) -> tuple[str, str]:
-    return record["candidate"], f"{record['val_accuracy']:.2%} · {_cost(record)}"
+    parts = (record["candidate"], record["params"].get("penalty"))
+    title = " · ".join(part for part in parts if part)
+    return title, f"{record['val_accuracy']:.2%} · {_cost(record)}"
 
 
 def _space(study: Study) -> SearchSpace:

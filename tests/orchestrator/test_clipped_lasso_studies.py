@@ -81,4 +81,6 @@ def test_every_study_has_the_uniform_widths_of_slimmable_networks_beside_it(name
     assert isinstance(config.sweep, tuple)
     uniform = {"penalty": ["none"], "width_mult": [0.25, 0.5, 0.75]}
     assert uniform in [dict(part) for part in config.sweep]
+    has_group_lasso = any(part["penalty"] == ["group"] for part in config.sweep)
+    assert has_group_lasso == (name != "imagenet")  # where the paper has it
     assert len(clipped(f"clipped_lasso_{name}")["a"]) >= 3

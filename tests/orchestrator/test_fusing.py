@@ -106,6 +106,14 @@ def test_the_product_runs_at_every_width(fused: Path) -> None:
     assert not (fused / "products" / "t000").exists()
 
 
+def test_the_report_draws_all_subnets_of_a_network(fused: Path) -> None:
+    page = (fused / "report.html").read_text()
+    subnets = [r for r in load(str(fused)).records if r.get("subnet") is not None]
+    assert any(not record["on_front"] for record in subnets)
+    for record in subnets:
+        assert f"{record['candidate']} · {record['params']['penalty']}<" in page
+
+
 def test_a_driver_killed_while_it_fuses_repeats_nothing_that_had_ended(
     file: Path, fused: Path
 ) -> None:

@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load as load_safetensors
 
 from cost_models.macs import macs
+from search_spaces.slimmable_resnet import SlimmableResNet
 from tests.workers.methods.tiny import tiny_space
 from tests.workers.methods.tiny_resnet import SPACE, resnet_problem, thin_space
 from workers.augment import Augmentation
+from workers.calibration import recalibrate
 from workers.evaluation import evaluate
 from workers.methods.clipped_lasso import METHOD, Config, load_dynamic
 from workers.methods.clipped_lasso.checks import check
@@ -200,10 +202,22 @@ def test_subnets_come_with_the_full_network_narrowest_first():
     assert found == [SUBNETS[1], SUBNETS[0], SPACE.presets["full"]]
 
 
-def test_what_was_trained_together_learns():
-    problem, config = resnet_problem(), changed(fused_epochs=24)
+@pytest.mark.parametrize("widths", ["own", "any"])
+def test_what_was_trained_together_learns(widths):
+    problem, config = resnet_problem(), changed(fused_epochs=24, widths=widths)
     *_, last = fuse(problem, config, SUBNETS, None)
     assert all(candidate.metrics["val_accuracy"] > 0.6 for candidate in last.candidates)
+
+
+def test_batch_norms_of_any_width_are_calibrated_for_it():
+    problem, config = resnet_problem(), changed(widths="any")
+    *_, last = fuse(problem, config, SUBNETS, None)
+    for candidate in last.candidates:
+        network = SPACE.build(candidate.architecture)
+        network.load_state_dict(dict(candidate.weights))
+        recalibrate(network, problem.data.train, problem.data, config.batch_size)
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(tensor, candidate.weights[name])
 
 
 def product(tmp_path, config):
@@ -241,8 +255,19 @@ def test_the_product_runs_as_each_of_its_networks(tmp_path, kind):
             dynamic.set_subnet(index)
             torch.testing.assert_close(dynamic(x), network(x), rtol=1e-5, atol=1e-6)
             if kind == "any":
-                dynamic.set_subnet(ratio=index / 2)
+                dynamic.set_subnet(index / 2)
                 torch.testing.assert_close(dynamic(x), network(x), rtol=1e-5, atol=1e-6)
+
+
+def test_other_products_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"subnets\.json"):
+        load_dynamic(SPACE, str(tmp_path))
+    product(tmp_path, changed(fused_epochs=1))
+    with pytest.raises(ValueError, match="not a product of clipped_lasso in this space"):
+        load_dynamic(SlimmableResNet(SlimmableResNet.Config(depth=20)), tmp_path)
+    (tmp_path / "subnets.json").write_text('{"subnets": [{"widths": {}}], "axes": {}}')
+    with pytest.raises(ValueError, match="not a product of clipped_lasso"):
+        load_dynamic(SPACE, tmp_path)
 
 
 def test_the_product_holds_shared_weights_once(tmp_path):
@@ -272,6 +297,16 @@ def test_what_cannot_be_generated_is_refused_before_anything_runs():
         check(SPACE, CONFIG, [changed(lr=1.0)], "macs")
     with pytest.raises(ValueError, match="space: clipped_lasso needs slimmable_resnet"):
         check(tiny_space(), CONFIG, [], "macs")
+
+
+@pytest.mark.parametrize(
+    ("penalty", "setting"),
+    [("clipped", "width_mult"), ("group", "a"), ("none", "a"), ("none", "lambda_")],
+)
+def test_points_that_differ_in_what_they_have_no_use_for_are_refused(penalty, setting):
+    key = setting.rstrip("_")
+    with pytest.raises(ValueError, match=rf"^{key}: penalty {penalty} has no use for it"):
+        check(SPACE, CONFIG, [changed(penalty=penalty, **{setting: 0.9})], "macs")
 
 
 def test_a_start_of_another_pretraining_is_refused(start):

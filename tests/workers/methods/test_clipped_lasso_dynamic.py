@@ -126,12 +126,28 @@ def test_switching_is_quick_and_leaks_nothing():
 
 def test_a_subnet_that_is_not_there_is_refused():
     network = DynamicNetwork(SPACE, SUBNETS[:2], ratios=[0.0, 1.0])
-    network.set_subnet(ratio=0.0)
-    for wrong in (2, -1, None):
-        with pytest.raises(ValueError, match=rf"subnet: {wrong} is not there; allowed: 0 to 1"):
+    for wrong in (2, -1, None, "0", 0.3):
+        message = (
+            rf"subnet: {wrong!r} is not there; allowed: a number from 0 to 1, or a ratio of \["
+        )
+        with pytest.raises(ValueError, match=message):
             network.set_subnet(wrong)
-    with pytest.raises(ValueError, match=r"ratio: 0\.3 is not there; allowed: \[0\.0, 1\.0\]"):
-        network.set_subnet(ratio=0.3)
+
+
+def test_subnets_are_set_by_number_or_by_ratio():
+    network = DynamicNetwork(SPACE, SUBNETS[:2], ratios=[1 / 3, 1.0]).eval()
+    for number, ratio in enumerate((0.333333, 1.0)):
+        network.set_subnet(number)
+        expected = network(images())
+        network.set_subnet(1 - number)
+        network.set_subnet(ratio)
+        assert torch.equal(network(images()), expected)
+
+
+def test_networks_without_subnets_or_with_other_ratios_are_refused():
+    for architectures, ratios in (([], []), (SUBNETS[:2], [0.5])):
+        with pytest.raises(ValueError, match=r"subnets: . with . ratios are no network"):
+            DynamicNetwork(SPACE, architectures, ratios)
 
 
 def test_ratios_lead_from_the_narrowest_network_to_the_full_one():

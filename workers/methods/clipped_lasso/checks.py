@@ -20,6 +20,13 @@ SHAPES_PRETRAINING = (
 )
 
 
+IGNORED = {  # by a penalty
+    "clipped": ("width_mult",),
+    "group": ("a", "width_mult"),
+    "none": ("lambda_", "a"),
+}
+
+
 def check(space: SearchSpace, config: Config, points: Sequence[Config], cost: str) -> None:
     """Refuse what cannot be generated, or not from one start (`protocol.Method.check`).
 
@@ -41,6 +48,13 @@ def check(space: SearchSpace, config: Config, points: Sequence[Config], cost: st
                 raise ValueError(
                     f"{name}: a point has {given}, but all points start from one network, which"
                     f" was trained with {trained}; allowed: {trained}, or a study for each value"
+                )
+        for name in IGNORED[point.penalty]:
+            if getattr(point, name) != getattr(config, name):
+                key = name.rstrip("_")
+                raise ValueError(
+                    f"{key}: penalty {point.penalty} has no use for it; allowed: a sweep over {key}"
+                    " in an entry of its own, of penalties that have"
                 )
     if any(point.penalty != "none" for point in points) and not _is_free(resnet):
         raise ValueError(

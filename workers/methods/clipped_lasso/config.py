@@ -73,7 +73,7 @@ class Config:
         for name in ("lambda_", "weight_decay"):
             self._require(name, getattr(self, name) >= 0, "0 or above")
         for name in ("momentum", "zero_below"):
-            self._require(name, 0 <= getattr(self, name) < 1, "0 up to 1")
+            self._require(name, 0 <= getattr(self, name) < 1, "0 or above, below 1")
         self._require("width_mult", 0 < self.width_mult <= 1, "above 0, up to 1")
         self._require("num_widths", self.num_widths >= 2, "2 or above")
         self._require("batch_size", self.batch_size >= 2, "2 or above, for batch norm")

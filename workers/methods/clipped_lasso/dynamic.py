@@ -22,6 +22,7 @@ from search_spaces.slimmable_resnet import SlimmableResNet
 from workers.quick_norms import quick_norms
 
 WEIGHTS, SUBNETS = "weights.safetensors", "subnets.json"  # of a product
+DECIMALS = 6  # of a ratio
 
 
 class SlicedConv(nn.Module):
@@ -66,6 +67,9 @@ class DynamicNetwork(nn.Module):
         architectures: the subnets' channel counts.
         ratios: how wide each subnet is between the narrowest (0) and the full network (1), where
             that is what tells them apart.
+
+    Raises:
+        ValueError: there are no subnets, or not as many ratios.
     """
 
     def __init__(
@@ -75,30 +79,38 @@ class DynamicNetwork(nn.Module):
         ratios: Sequence[float] = (),
     ) -> None:
         super().__init__()
+        if not architectures or (ratios and len(ratios) != len(architectures)):
+            raise ValueError(
+                f"subnets: {len(architectures)} with {len(ratios)} ratios are no network"
+            )
         self.space, self.architectures = space, tuple(architectures)
         self.shared = without_norms(space.build(space.presets["full"]))
         self.subnets = nn.ModuleList(
             sliced(space.build(architecture), self.shared) for architecture in architectures
         )
-        self._by_ratio = {ratio: index for index, ratio in enumerate(ratios)}
+        self._by_ratio = {round(ratio, DECIMALS): index for index, ratio in enumerate(ratios)}
         self._active = len(self.subnets) - 1
 
-    def set_subnet(self, index: int | None = None, *, ratio: float | None = None) -> None:
+    def set_subnet(self, subnet: int | float) -> None:
         """Compute as another subnet from now on; it takes the same short time for all.
 
         Args:
-            index: of the subnet; or
-            ratio: of its width.
+            subnet: its number, an int, narrowest first; or the ratio of its width, a float, to six
+                decimals.
 
         Raises:
             ValueError: there is no such subnet.
         """
-        if ratio is not None:
-            index = self._by_ratio.get(ratio)
-        if index is None or not 0 <= index < len(self.subnets):
-            asked = f"subnet: {index}" if ratio is None else f"ratio: {ratio}"
-            allowed = f"0 to {len(self.subnets) - 1}" if ratio is None else [*self._by_ratio]
-            raise ValueError(f"{asked} is not there; allowed: {allowed}")
+        index: int | None = None
+        if isinstance(subnet, float):
+            index = self._by_ratio.get(round(subnet, DECIMALS))
+        elif isinstance(subnet, int) and 0 <= subnet < len(self.subnets):
+            index = subnet
+        if index is None:
+            raise ValueError(
+                f"subnet: {subnet!r} is not there; allowed: a number from 0 to"
+                f" {len(self.subnets) - 1}, or a ratio of {[*self._by_ratio]}"
+            )
         self._active = index
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -117,17 +129,25 @@ class DynamicNetwork(nn.Module):
         }
 
 
-def load_dynamic(space: SlimmableResNet, folder: Path) -> DynamicNetwork:
+def load_dynamic(space: SlimmableResNet, folder: str | Path) -> DynamicNetwork:
     """Return the network that a study left in `products/<trial>`, in evaluation mode.
 
     Args:
         space: the study's: `build_space(load(DIR).config)`.
         folder: holds the two files.
+
+    Raises:
+        FileNotFoundError: it does not.
+        ValueError: they are of another space, or of another method's study.
     """
-    subnets: list[dict[str, Any]] = json.loads((folder / SUBNETS).read_text())["subnets"]
-    ratios = [subnet["ratio"] for subnet in subnets if subnet["ratio"] is not None]
-    network = DynamicNetwork(space, [subnet["widths"] for subnet in subnets], ratios)
-    network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    folder = Path(folder)
+    try:
+        subnets: list[dict[str, Any]] = json.loads((folder / SUBNETS).read_text())["subnets"]
+        ratios = [subnet["ratio"] for subnet in subnets if subnet["ratio"] is not None]
+        network = DynamicNetwork(space, [subnet["widths"] for subnet in subnets], ratios)
+        network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{folder}: not a product of clipped_lasso in this space") from error
     return network.eval()
 
 
