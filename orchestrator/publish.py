@@ -28,7 +28,6 @@ from workers.executors.serial import Serial
 from workers.finished import network_timing, predict_test, with_data
 from workers.methods import METHODS
 from workers.metrics import negative_flip_rate, positive_flip_rate
-from workers.protocol import Finished, Method
 from workers.storage import Storage, parent_and_name
 from workers.trial import (
     Trial,
@@ -284,37 +283,6 @@ def measured_latency(results: Results, config: StudyConfig, executor: Executor) 
                 record[name] = measured.timing.median_us / 1e3
                 record[name.replace("_ms", "_iqr_ms")] = measured.timing.iqr_us / 1e3
                 results.write_candidate(record)
-
-
-def products(results: Results, space: SearchSpace, method: Method) -> str | None:
-    """Write the files that hold a trial's finished networks together, if the method makes any.
-
-    Returns:
-        What to tell if it makes them, but not of these networks; else None.
-    """
-    if method.deliver is None:
-        return None
-    study = load(results.storage.root, is_finished)
-    predicted, labels = study.predicted("val"), study.labels("val")
-    assert labels is not None
-    trials: dict[str, list[Finished]] = {}
-    for record in sorted(study.finished(), key=lambda record: record["cost"]):
-        if record["trial"] is not None:
-            name = record["candidate"]
-            weights = load_weights(results.storage, weights_path(name))
-            classes = torch.from_numpy(predicted[name]), torch.from_numpy(labels)
-            trials.setdefault(record["trial"], []).append(Finished(record, weights, *classes))
-    delivered = False
-    for trial, finished in trials.items():
-        for name, contents in method.deliver(space, finished).items():
-            results.storage.write_bytes(f"products/{trial}/{name}", contents)
-            delivered = True
-    if delivered:
-        return None
-    return (
-        "no product: no trial's networks share weights;"
-        " training.inherited_epochs: 0 leaves them as they were trained together"
-    )
 
 
 def drawings(storage: Storage) -> None:

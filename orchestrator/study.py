@@ -21,6 +21,7 @@ from orchestrator.fusing import fusions, is_fused, whole
 from orchestrator.latencies import block_latencies
 from orchestrator.loading import load, shown
 from orchestrator.pareto import column_objectives, objectives, pareto_front
+from orchestrator.products import write_products
 from orchestrator.report import render
 from orchestrator.results import SCHEMAS, Record, Results
 from orchestrator.telemetry import Telemetry
@@ -239,7 +240,7 @@ def report(run: Run) -> None:
         publish.flips(run.results, run.config)
         publish.predict_front(run.results, run.config, run.executor, shared)
         publish.measured_latency(run.results, run.config, run.executor)
-        note = publish.products(run.results, run.space, run.method)
+        note = write_products(run.results, run.space, run.method)
         if note:
             run.view.note(note)
         publish.drawings(run.storage)
