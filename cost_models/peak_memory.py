@@ -24,9 +24,15 @@ FROM_OUTSIDE = (NETWORK_INPUT,)
 
 def peak_memory_bytes(layers: Sequence[Layer]) -> int:
     """Return the largest set of live activations, as float32 (bytes)."""
+    return max(live_bytes(layers), default=0)
+
+
+def live_bytes(layers: Sequence[Layer]) -> list[int]:
+    """Return the live activations as the input arrives, then while each layer runs (bytes)."""
     last_reader = {name: layer.name for layer in layers for name in layer.inputs or FROM_OUTSIDE}
     sizes = {NETWORK_INPUT: math.prod(layers[0].in_shape)} if layers else {}
-    live = peak = sum(sizes.values())
+    live = sum(sizes.values())
+    moments = [live]
     for layer in layers:
         size, freed = math.prod(layer.out_shape), 0
         for name in layer.inputs or FROM_OUTSIDE:
@@ -34,6 +40,6 @@ def peak_memory_bytes(layers: Sequence[Layer]) -> int:
                 freed += sizes.pop(name, 0)  # it may be read twice
         sizes[layer.name] = size
         in_place = layer.kind in IN_PLACE and freed >= size
-        peak = max(peak, live if in_place else live + size)
+        moments.append(live if in_place else live + size)
         live += size - freed
-    return BYTES_PER_NUMBER * peak
+    return [BYTES_PER_NUMBER * moment for moment in moments]

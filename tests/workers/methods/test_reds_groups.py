@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from workers.methods.reds.elimination import best_at, turns
-from workers.methods.reds.groups import GroupGraph, assembled
+from workers.methods.reds.groups import GroupGraph, Live, assembled
 from workers.methods.reds.knapsack import nested, solve
 
 
@@ -24,7 +24,16 @@ def made_up(rng: np.random.Generator, groups: int, units: int) -> GroupGraph:
             shape = len(widths[one]), len(widths[two])
             scores.append(((one, two), rng.integers(0, 60, shape).cumsum(0).cumsum(1)))
             costs.append(((one, two), int(rng.integers(1, 9)) * np.outer(widths[one], widths[two])))
-    return assembled(widths, scores, costs)
+    lives = [
+        Live(int(rng.integers(20)), tuple((g, int(rng.integers(1, 9))) for g in sorted(scope)))
+        for scope in itertools.combinations(range(groups), min(3, groups))
+    ]
+    return assembled(widths, scores, costs, tuple(lives))
+
+
+def memory(graph: GroupGraph, places) -> int:
+    widths = [width_V[[place]] for width_V, place in zip(graph.widths, places, strict=True)]
+    return max(live.table(widths).item() for live in graph.lives)
 
 
 def all_places(graph: GroupGraph):
@@ -36,8 +45,15 @@ def test_the_best_score_lies_between_the_solution_and_its_bound(seed):
     rng = np.random.default_rng(seed)
     graph = made_up(rng, groups=int(rng.integers(1, 5)), units=6)
     capacity = int(rng.integers(graph.least_cost, graph.full_cost + 1))
-    solution = solve(graph, capacity)
-    best = max(graph.score(p) for p in all_places(graph) if graph.cost(p) <= capacity)
+    most = memory(graph, [-1] * len(graph.widths))
+    most_bytes = int(rng.integers(graph.least_memory_bytes, most + 1)) if seed % 2 else None
+    solution = solve(graph, capacity, most_bytes=most_bytes)
+    allowed = [
+        places
+        for places in all_places(graph)
+        if graph.cost(places) <= capacity and memory(graph, places) <= (most_bytes or most)
+    ]
+    best = max(map(graph.score, allowed))
     assert solution.score <= best <= solution.bound
     assert solution.cost <= capacity
     assert (solution.gap == 0) == (solution.score == solution.bound)
@@ -130,10 +146,13 @@ def test_an_infeasible_capacity_names_the_smallest_feasible_one():
     assert solve(graph, graph.least_cost).cost == graph.least_cost
 
 
-def test_limits_of_memory_are_for_chains():
+def test_an_infeasible_memory_names_the_smallest_feasible_one():
     graph = made_up(np.random.default_rng(0), groups=3, units=6)
-    with pytest.raises(ValueError, match="peak_memory_bytes: 10 is not allowed; only where"):
-        solve(graph, graph.full_cost, most_bytes=10)
+    least = graph.least_memory_bytes
+    with pytest.raises(ValueError, match=rf"peak_memory_bytes: 1 .* feasible one is {least}$"):
+        solve(graph, graph.full_cost, most_bytes=1)
+    narrowest = solve(graph, graph.full_cost, most_bytes=least)
+    assert memory(graph, [width - 1 for width in narrowest.widths]) == least
 
 
 def test_all_units_fit_into_a_large_capacity():

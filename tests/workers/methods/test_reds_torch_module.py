@@ -78,8 +78,29 @@ def test_costs_and_memory_are_those_of_the_cost_models(name):
         widths = [architecture[choice.name] for choice in space.choices]
         only = instance.between(widths, widths)
         assert only.full_cost == macs(space.layers(architecture))
-        if isinstance(only, Chain):
-            assert only.least_memory_bytes == peak_memory_bytes(space.layers(architecture))
+        assert only.least_memory_bytes == peak_memory_bytes(space.layers(architecture))
+
+
+@pytest.mark.parametrize("solver", ["bu", "td"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_subnets_fit_into_the_memory(name, solver):
+    space = torchvision_space(name, channel_multiple=16)
+    *_, graph = instance_of(space)
+    capacities = [graph.full_cost * share // 4 for share in (1, 2, 4)]  # of all, memory decides
+    loose = nested(graph, capacities, solver)
+    most_bytes = (graph.least_memory_bytes + peak_memory_bytes(layers_of(space, loose[-1]))) // 2
+    tight = nested(graph, capacities, solver, most_bytes=most_bytes)
+    for free, solution in zip(loose, tight, strict=True):
+        assert peak_memory_bytes(layers_of(space, solution)) <= most_bytes
+        assert macs(layers_of(space, solution)) == solution.cost
+        assert solution.score <= free.bound
+        assert solution.gap < 0.05
+    assert tight[-1].score < loose[-1].score
+
+
+def layers_of(space, solution):
+    names = [choice.name for choice in space.choices]
+    return space.layers(dict(zip(names, solution.widths, strict=True)))
 
 
 def test_linear_costs_are_those_of_each_layers_own_units_beside_all_before():
@@ -247,5 +268,5 @@ def test_networks_with_other_branches_are_searched_too():
     subnets_equal_the_masked_network(space, 4)
     config = subnet_config(fractions=(0.3,), min_units=1)
     METHOD.check(space, config, [config], "macs")
-    with pytest.raises(ValueError, match="peak_memory_bytes: 10 is not allowed"):
+    with pytest.raises(ValueError, match=r"peak_memory_bytes: 10 is infeasible; .* one is \d+$"):
         METHOD.check(space, dataclasses.replace(config, peak_memory_bytes=10), [], "macs")

@@ -86,21 +86,21 @@ class Chain:
         Raises:
             ValueError: names the limit and the smallest feasible one.
         """
-        check_capacity(capacity, self.least_cost)
-        if most_bytes is not None and most_bytes < self.least_memory_bytes:
-            raise ValueError(
-                f"peak_memory_bytes: {most_bytes} is infeasible; the smallest feasible one is"
-                f" {self.least_memory_bytes}"
-            )
+        check_limits(capacity, self.least_cost, most_bytes, self.least_memory_bytes)
 
 
-def check_capacity(capacity: int, least_cost: int) -> None:
-    """Refuse a capacity that not even the narrowest layers respect.
+def check_limits(
+    capacity: int, least_cost: int, most_bytes: int | None, least_memory_bytes: int
+) -> None:
+    """Refuse limits that not even the narrowest network respects.
 
     Raises:
-        ValueError: names it and the smallest feasible one.
+        ValueError: names the limit and the smallest feasible one.
     """
-    if capacity < least_cost:
-        raise ValueError(
-            f"capacity: {capacity} is infeasible; the smallest feasible one is {least_cost}"
-        )
+    limits = {
+        "capacity": (capacity, least_cost),
+        "peak_memory_bytes": (most_bytes, least_memory_bytes),
+    }
+    for name, (most, least) in limits.items():
+        if most is not None and most < least:
+            raise ValueError(f"{name}: {most} is infeasible; the smallest feasible one is {least}")

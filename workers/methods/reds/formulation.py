@@ -21,7 +21,7 @@ from workers.methods.reds.chain import Chain, Integers
 from workers.methods.reds.config import Config
 from workers.methods.reds.groups import GroupGraph, Term, assembled
 from workers.methods.reds.importance import kernel_scores
-from workers.methods.reds.prices import is_chain, macs_of_groups, prices_of
+from workers.methods.reds.prices import is_chain, live_of_groups, macs_of_groups, prices_of
 from workers.methods.reds.units import Axes, Axis, Tensors
 
 ONE = np.ones((), dtype=np.int64)
@@ -98,7 +98,7 @@ def build_graph(space: SearchSpace, config: Config, scores: Tensors, axes: Axes)
                 before = names.index(read.layer)
                 worth.append(((group, before), kept_VT[:, widths[before] - 1]))
     _check_scores(scores, [table for _, table in worth])
-    return assembled(widths, worth, costs)
+    return assembled(widths, worth, costs, live_of_groups(space))
 
 
 def _check_scores(scores: Tensors, tables: Sequence[Integers]) -> None:

@@ -89,7 +89,7 @@ def solve(
     Args:
         instance: a chain, or a graph, whose `gap` need not be 0.
         capacity: the most that all layers may cost together.
-        most_bytes: the most memory that any layer of a chain may take.
+        most_bytes: the most memory that maps may take together at any moment.
         max_kept: labels of a chain's layer; where more are needed, `gap` says what may be missing.
 
     Raises:
@@ -97,11 +97,11 @@ def solve(
     """
     started = time.perf_counter()
     instance.check_feasible(capacity, most_bytes)
-    if isinstance(instance, GroupGraph):
-        best, bound = _best_of_graph(instance, capacity)
+    limited = instance if most_bytes is None else instance.within_memory(most_bytes)
+    if isinstance(limited, GroupGraph):
+        best, bound = _best_of_graph(limited, capacity)
     else:
-        chain = instance if most_bytes is None else instance.within_memory(most_bytes)
-        best, bound = _best_of_chain(chain, capacity, max_kept)
+        best, bound = _best_of_chain(limited, capacity, max_kept)
     chosen = zip(instance.widths, best.places, strict=True)
     widths = tuple(int(width_V[place]) for width_V, place in chosen)
     return Solution(widths, best.score, best.cost, bound, time.perf_counter() - started)

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cost_models.macs import macs_of
-from cost_models.peak_memory import BYTES_PER_NUMBER, IN_PLACE
+from cost_models.peak_memory import BYTES_PER_NUMBER, IN_PLACE, live_bytes
 from search_spaces.base import Layer, SearchSpace
 from workers.methods.reds.chain import Integers
+from workers.methods.reds.groups import Live
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,22 @@ def macs_of_groups(space: SearchSpace, *, linear: bool) -> dict[tuple[int, ...],
             units = math.prod(traced.widths[group] for group in counted)
             factors[counted] = factors.get(counted, 0) + macs_of(record) // units
     return factors
+
+
+def live_of_groups(space: SearchSpace) -> tuple[Live, ...]:
+    """Return the maps that live together at every moment of inference, each set once."""
+    traced = _Traced(space)
+    narrow = [live_bytes(records) for records in traced.narrow]
+    found = set()
+    for moment, whole in enumerate(live_bytes(traced.full)):
+        units = {}
+        for group, (most, least) in enumerate(zip(traced.widths, traced.least, strict=True)):
+            saved = whole - narrow[group][moment]
+            if saved:
+                units[group] = saved // (most - least)
+        fixed = whole - sum(size * traced.widths[group] for group, size in units.items())
+        found.add(Live(fixed, tuple(units.items())))
+    return tuple(sorted(found, key=lambda live: (live.scope, live.fixed)))
 
 
 class _Traced:
