@@ -72,6 +72,12 @@ def on_any_rank(mask: torch.Tensor) -> torch.Tensor:
     return counts > 0
 
 
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Return whether no number is infinite or none on any rank."""
+    broken = torch.stack([~held(tensor).isfinite().all() for tensor in tensors])
+    return not on_any_rank(broken).any()
+
+
 def is_part(tensor: torch.Tensor) -> bool:
     """Tell whether ranks hold parts of a tensor: whether it is a DTensor.
 

@@ -38,7 +38,8 @@ from workers.training import Recipe
 from workers.trial_tags import NAMES, tagged
 
 LOG = logging.getLogger(__name__)
-CHECKPOINT_EVERY_S = 20.0  # pretraining checkpoints every epoch, however short
+CHECKPOINT_EVERY_S = 20.0  # at least, and as often as it takes a share of the time
+CHECKPOINT_SHARE = 0.05  # pretraining checkpoints every epoch, however short
 StageName = Literal["pretrain", "search", "finish", "fuse"]
 FINAL = ("finish", "fuse")  # stages that begin anew, on all of the data
 
@@ -225,20 +226,22 @@ def _run(
     saved = _latest_checkpoint(storage, trial)
     history: list[Row] = saved["history"] if saved else []
     elapsed = saved["seconds"] if saved else 0.0
-    written_at, progress = started, None
+    write_s, written_at, progress = 0.0, started, None
     with synced_norms(resources["sync_batch_norm"]):
         for progress in _steps(trial, storage, shared, device, saved["state"] if saved else None):
             # A stage that was saved at its very end yields that step once more.
             history = [row for row in history if row["step"] < progress.step]
             history.append({"step": progress.step, **progress.metrics})
-            seconds = elapsed + time.perf_counter() - started
-            due = trial.stage == "pretrain" or time.perf_counter() - written_at > CHECKPOINT_EVERY_S
-            if agreed(due):
+            now = time.perf_counter()
+            due = now - written_at > min(CHECKPOINT_EVERY_S, write_s / CHECKPOINT_SHARE)
+            if agreed(due or trial.stage == "pretrain"):
                 # Every rank collects the state, of which each may hold a part.
+                seconds = elapsed + now - started
                 contents = {"state": progress.state(), "history": history, "seconds": seconds}
                 if is_first_rank():
                     storage.write_bytes(trial.path("checkpoint"), to_bytes(contents))
                 written_at = time.perf_counter()
+                write_s = written_at - now
             LOG.info("step %d of %d %s", progress.step, progress.steps, dict(progress.metrics))
             report({"trial": trial.id, "steps": progress.steps, **history[-1]})
     seconds = elapsed + time.perf_counter() - started

@@ -16,22 +16,21 @@ from torch import nn
 
 from search_spaces.base import Layer, LayerKind, Shape
 from search_spaces.fabric.records import HEAD, STEM
+from search_spaces.narrow_convs import narrow_convs
 
 
 def chain(layers: Sequence[Layer]) -> nn.Sequential:
     """Return layers that read one another in turn as a module; no layers are the identity."""
-    return nn.Sequential(
-        OrderedDict(
-            (layer.name.rpartition(".")[2], _MODULES[layer.kind](layer)) for layer in layers
-        )
-    )
+    modules = ((layer.name.rpartition(".")[2], _MODULES[layer.kind](layer)) for layer in layers)
+    return nn.Sequential(OrderedDict(modules))
 
 
-def _conv(layer: Layer) -> nn.Conv2d:
+def _conv(layer: Layer) -> nn.Module:
     channels_in, channels_out = layer.in_shape[0], layer.out_shape[0]
     size = layer.kernel_size
     padding = (size[0] // 2, size[1] // 2)
-    return nn.Conv2d(channels_in, channels_out, size, layer.stride, padding, bias=layer.bias)
+    conv = nn.Conv2d(channels_in, channels_out, size, layer.stride, padding, bias=layer.bias)
+    return narrow_convs(conv)
 
 
 _MODULES: Mapping[LayerKind, Callable[[Layer], nn.Module]] = {

@@ -12,6 +12,7 @@ from torch import nn
 
 from search_spaces.base import Architecture, Block, Layer, Shape, distinct
 from search_spaces.free_widths import FreeWidths, widths_up_to
+from search_spaces.narrow_convs import narrow_convs
 from search_spaces.torch_module import config as configs
 from search_spaces.torch_module.blocks import blocks_of
 from search_spaces.torch_module.cutting import cut
@@ -74,7 +75,7 @@ class TorchModule:
         else:
             network = new_network(self.function, self.options)
         cut(network, self.plan.axes, widths)
-        return network
+        return narrow_convs(network)
 
     def blocks(self, architecture: Architecture) -> tuple[Block, ...]:
         """Return the network's parts as blocks whose latencies add up."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from orchestrator import load
 from tests.orchestrator import tiny
@@ -33,6 +35,13 @@ DEATHS = {
     "report": tiny.die_after("report.html"),
     "amid MLflow": tiny.die_logging(3),
 }
+DIVERGES = """\
+study: diverges
+method: {name: budgeted, warmup_epochs: 1, epochs: 8, batch_size: 128, lr: 3, weight_decay: 2}
+space: {name: resnet_fabric, depth: 8, filters: 8}
+dataset: digits
+sweep: {budget: [1.0e5], lambda: [1.0e-6]}
+"""  # weights grow about fivefold with every step, until they overflow
 FINISHED = ("results/history/search-", "results/history/finish-", "supernet.pt", "latency.parquet")
 
 
@@ -110,3 +119,18 @@ def test_deleted_files_are_made_again(study_file: Path, done: Path, copy: Path) 
     ended = tiny.serial(study_file, copy)
     assert (ended.code, ended.err) == (0, "")
     assert same_as(done, copy)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    file, directory = tmp_path / "diverges.yaml", tmp_path / "study"
+    file.write_text(DIVERGES)
+    ended = tiny.serial(file, directory)
+    assert ended.code == 1
+    told = re.search(r"FloatingPointError: epoch (\d): (train_loss is|weights are)", ended.line)
+    assert told, ended.err
+    kept = torch.load(directory / "checkpoints" / "search-t000-0001.pt", weights_only=True)
+    assert 1 <= kept["state"]["epoch"] - 1 == kept["history"][-1]["step"] < int(told[1])
+    assert kept["state"]["logits_E"].isfinite().all()
+    assert all(weight.isfinite().all() for weight in kept["state"]["network"].values())
+    again = tiny.serial(file, directory)
+    assert told[0] in again.line

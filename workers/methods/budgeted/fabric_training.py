@@ -28,7 +28,7 @@ from workers.methods.budgeted.reinforce import advantages
 from workers.methods.budgeted.supernet import StochasticFabric
 from workers.optimizers import decay_groups
 from workers.protocol import Problem, State, copied, seeded
-from workers.ranks import average_gradients, average_tensors, on_any_rank
+from workers.ranks import all_finite, average_gradients, average_tensors, on_any_rank
 from workers.sharding import load_optimizer, sharded
 
 SETTLED = (0.05, 0.95)  # an edge is settled when its probability is beyond them
@@ -109,7 +109,7 @@ class FabricTraining:
         """Train for an epoch: with every edge on during warm-up, with random edges afterwards.
 
         Raises:
-            FloatingPointError: the loss is not finite; names the epoch.
+            FloatingPointError: the loss or a weight is not finite; names the epoch.
         """
         config, data, seed = self.config, self.problem.data, self.problem.seed
         self.supernet.train()
@@ -213,11 +213,13 @@ class FabricTraining:
         average_tensors([means])
         names = ("train_loss", "search_loss", "mean_cost")
         named = dict(zip(names, means.tolist(), strict=False))
+        epoch = self.search_epoch if self.search_epoch > 0 else self.epoch
         for name, value in named.items():
             if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"epoch {self.epoch}: {name} is {value}; a lower lr may help"
-                )
+                raise FloatingPointError(f"epoch {epoch}: {name} is {value}; a lower lr may help")
+        # The last step's loss is that of the weights before it.
+        if not all_finite(self.supernet.state_dict().values()):
+            raise FloatingPointError(f"epoch {epoch}: weights are not finite; a lower lr may help")
         if self.search_epoch > 0 and self.fixed_E is None:
             named |= {"settled": self.settled(), "likely_edges": float(self.likely_E().sum())}
         return named
