@@ -22,6 +22,8 @@ _SHOWN = (
     "on_front",
     "val_accuracy",
     "test_accuracy",
+    "val_mean_iou",
+    "test_mean_iou",
     "macs",
     "num_params",
     "weight_bytes",

@@ -11,7 +11,7 @@ from plotly.colors import sample_colorscale
 
 from orchestrator.loading import Study
 from orchestrator.pareto import objectives
-from orchestrator.results import Record
+from orchestrator.results import COST_COLUMNS, Record
 
 INK, MUTED, GRID, ACCENT, ALERT = "#25313b", "#8795a1", "#e9eef1", "#1f6f8b", "#c8553d"
 SCALE = ["#f0a04b", "#d9576b", "#8e4c9e", "#3b5ba5", "#0f8b8d"]
@@ -146,10 +146,13 @@ def hover(record: Record) -> str:
     shown = {
         "validation": _formatted(record["val_accuracy"], "{:.2%}"),
         "test": _formatted(record["test_accuracy"], "{:.2%}"),
+        "mean IoU": _formatted(record["val_mean_iou"], "{:.2%}"),
         "latency": _formatted(record["latency_ms"], "{:.4g} ms"),
         "parameters": _formatted(record["num_params"], "{:,}"),
         "MACs": _formatted(record["macs"], "{:,}"),
     }
+    if record["cost_name"] not in COST_COLUMNS:
+        shown[axis_title(record["cost_name"])] = _formatted(record["cost"], "{:,.6g}")
     lines = [f"<b>{escape(record['candidate'])}</b>", escape(point)]
     return "<br>".join(lines + [f"{key} {value}" for key, value in shown.items() if value])
 

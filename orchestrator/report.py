@@ -24,7 +24,7 @@ from orchestrator.families import averaged, changes, families, shown_split
 from orchestrator.figure_parts import axis_title, point_label
 from orchestrator.loading import Study
 from orchestrator.norm_figures import filter_norms
-from orchestrator.results import Record
+from orchestrator.results import COST_COLUMNS, Record
 from search_spaces import SPACES
 from search_spaces.base import SearchSpace
 from search_spaces.fabric import Fabric
@@ -80,6 +80,7 @@ def render(study: Study) -> str:
         figures={name: _html(name, figure) for name, figure in drawn.items() if figure},
         plotly=Markup(get_plotlyjs()),
         cost=axis_title(study.cost_name),
+        has_own_cost=study.cost_name not in COST_COLUMNS,
         tiles=tiles(study),
         networks=networks(study),
         subnets=subnets,
@@ -175,7 +176,8 @@ def tiles(study: Study) -> list[tuple[str, str]]:
         best = max(front, key=lambda record: float(record["val_accuracy"]))
         shown.append((f"{best['val_accuracy']:.2%}", "best validation accuracy"))
         ratio = front[-1]["cost"] / front[0]["cost"] if front[0]["cost"] else 1.0
-        shown.append((f"{ratio:.1f}×", f"from end to end in {study.cost_name.split('_')[0]}"))
+        cost = axis_title(study.cost_name).removesuffix(" (ms)")
+        shown.append((f"{ratio:.1f}×", f"from end to end in {cost}"))
     no_worse = [n.speed_up for n in networks(study) if n.speed_up and (n.gain or 0) >= 0]
     if no_worse and max(no_worse) > 1:
         shown.append((f"{max(no_worse):.2f}×", "faster than hand-made, at no loss"))
@@ -193,7 +195,10 @@ def _against(record: Record, baseline: Record | None) -> tuple[float | None, flo
 
 
 def _point(record: Record) -> str:
-    return "hand-made" if record["preset"] is not None else point_label(record["params"])
+    if record["preset"] is not None:
+        return "hand-made"
+    point = point_label(record["params"])
+    return f"{point} (most probable path)" if record.get("most_probable_path") else point
 
 
 def _cell(records: Sequence[Record], loss: float | None, best: float) -> Cell | None:
@@ -253,9 +258,9 @@ def _space(study: Study) -> SearchSpace:
 
 
 def _cost(record: Record) -> str:
-    if record["cost_name"] == "latency_ms":
+    if record["cost_name"].endswith("_ms"):
         return f"{record['cost']:.3g} ms"
-    return _count(record["cost"])
+    return f"{_count(record['cost'])} {axis_title(record['cost_name'])}"
 
 
 def _count(value: float | None) -> str:

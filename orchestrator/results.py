@@ -33,6 +33,7 @@ from workers.storage import Storage
 TableName = Literal["candidates", "history", "predictions", "labels"]
 Record = dict[str, Any]
 
+COST_COLUMNS = ("latency_ms", "macs", "num_params")  # what any network costs, besides its `cost`
 JSON_COLUMNS = ("architecture", "params", "metrics", "versions")
 _REQUIRED = ("study", "method", "candidate", "stage", "digest", "architecture")
 _CLASSES = pa.list_(pa.int16())  # -1: no prediction

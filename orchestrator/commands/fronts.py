@@ -11,6 +11,7 @@ from orchestrator.compare import compare as compare_studies
 from orchestrator.compare import front_json
 from orchestrator.loading import Choice, Study, load, shown
 from orchestrator.printing import AsJson, print_json, print_lines, print_rows
+from orchestrator.results import COST_COLUMNS
 from workers.errors import InputError
 from workers.storage import parent_and_name
 
@@ -63,9 +64,17 @@ def loaded(directory: str, choice: Choice = shown) -> Study:
 
 def print_front(candidates: list[dict[str, Any]]) -> None:
     """Print networks as a table."""
-    shown = ("id", "on_front", "val_accuracy", "test_accuracy", "latency_ms")
-    more = ("latency_measured_ms", "macs", "num_params", "nfr")
-    print_rows([{key: row[key] for key in (*shown, *more)} for row in candidates])
+    accuracies = ("val_accuracy", "test_accuracy", "val_mean_iou", "test_mean_iou")
+    more = ("latency_ms", "latency_measured_ms", "macs", "num_params", "nfr")
+    always = {"id", "on_front", "val_accuracy", "test_accuracy", *more}
+    known = {key for row in candidates for key in accuracies if row[key] is not None}
+    keys = [key for key in ("id", "on_front", *accuracies, *more) if key in always | known]
+    print_rows([{key: row[key] for key in keys} | _own_cost(row) for row in candidates])
+
+
+def _own_cost(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the study's cost by its name, where it is none of the costs that are shown anyway."""
+    return {} if row["cost_name"] in COST_COLUMNS else {row["cost_name"]: row["cost"]}
 
 
 def _print_dominance(pairs: list[dict[str, Any]]) -> None:

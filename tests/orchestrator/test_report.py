@@ -12,6 +12,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from orchestrator import Study, figure_parts, figures, load
+from orchestrator.commands.fronts import print_front
+from orchestrator.compare import front_json
 from orchestrator.drawings import NARROWEST, WIDEST, Column, draw
 from orchestrator.report import (
     corrections,
@@ -289,6 +291,36 @@ def test_all_tested_networks_are_shown_on_validation_and_on_test(study: Study) -
     assert len(traces["test"].x) == len(study.finished())
     assert set(traces["test"].y) == {25.0}
     assert list(traces["front"].x) == [record["cost"] for record in study.front()]
+
+
+def test_a_cost_of_the_study_s_own_is_shown_wherever_costs_are(
+    study: Study, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines = changed(study, cost_name="distributed_4", cost=37.0, val_mean_iou=0.4321)
+    machines = dataclasses.replace(machines, config={**study.config, "cost": "distributed_4"})
+    shown = render(machines)
+    assert "<th>cycles on 4 machines</th>" in shown
+    assert shown.count("<td>37</td>") == len(machines.finished())
+    assert shown.count("<td>43.21 %</td>") == len(machines.finished())
+    assert "from end to end in cycles on 4 machines" in [what for _, what in tiles(machines)]
+    assert "cycles on 4 machines 37" in figure_parts.hover(machines.records[0])
+    print_front(front_json(machines)["candidates"])
+    title, first, *_ = capsys.readouterr().out.splitlines()
+    assert "val mean iou" in title
+    assert title.split()[-2:] == ["distributed", "4"]
+    assert first.split()[-1] == "37"
+    print_front(front_json(study)["candidates"])
+    assert "iou" not in capsys.readouterr().out
+    assert "cycles" not in page
+    assert "mean IoU" not in page
+
+
+def test_a_network_that_no_likely_edges_leave_is_marked(study: Study) -> None:
+    fallback = changed(study, most_probable_path=1.0)
+    assert all(
+        row.point.endswith("(most probable path)") == (row.record["preset"] is None)
+        for row in networks(fallback)
+    )
 
 
 @pytest.mark.parametrize(
