@@ -79,7 +79,9 @@ def main() -> None:
         pretrain_epochs=arguments.pretrain_epochs,
         epochs=arguments.epochs,
         fused_epochs=arguments.fused_epochs,
-        batch_size=64,
+        batch_size=arguments.batch_size,
+        lr=arguments.lr,
+        lr_drops=tuple(arguments.lr_drops),
         augment=augment,
     )
     tasks = [
@@ -216,6 +218,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pretrain-epochs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--fused-epochs", type=int, default=6)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--lr-drops", type=float, nargs="*", default=[0.4, 0.6, 0.8])
     return parser.parse_args()
 
 

@@ -172,6 +172,12 @@ class StudyConfig:
         """
         options = {**getattr(self, key), **(overrides or {})}
         name = options.pop("name")
+        for axis in METHODS[name].auto if key == "method" else ():
+            if options.get(axis) == "auto":
+                raise InputError(
+                    f"{key}.{axis}: auto makes a list of values; allowed in `sweep` alone, with"
+                    " search.sampler grid"
+                )
         return validate(COMPONENTS[key][name].Config, options, key)
 
     def as_dict(self) -> dict[str, Any]:

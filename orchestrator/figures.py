@@ -7,6 +7,7 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from orchestrator.dynamic import explain_symbols, symbols
 from orchestrator.figure_parts import (
     ACCENT,
     ALERT,
@@ -61,7 +62,9 @@ def front(study: Study) -> go.Figure | None:
         sizes = [13 if record["on_front"] else 9 for record in records]
         opacity = [1.0 if record["on_front"] else 0.45 for record in records]
         legend(figure, label, {"color": color})
-        points(figure, records, label, {"color": color, "size": sizes, "opacity": opacity})
+        marker = {"color": color, "size": sizes, "opacity": opacity}
+        points(figure, records, label, marker | {"symbol": symbols(study, records)})
+    explain_symbols(figure, study)
     crosses(figure, study.front(), "front on test data", INK)
     hand_made(figure, study)
     return styled(figure, axis_title(study.cost_name), "validation error (%)", height=480)
@@ -226,29 +229,44 @@ def hypervolume_over_compute(study: Study) -> go.Figure | None:
 def accuracy_over_latency(study: Study) -> go.Figure | None:
     """Figure 8 of the clipped-Lasso paper: error against measured latency, of 1 and 128 samples.
 
-    None where networks were not measured on batches.
+    A row of panels for each device and back-end. None where networks were not measured on batches.
     """
     panels = {"latency_measured_ms": "1 sample (ms)", "latency_batch128_ms": "128 samples (ms)"}
     records = [r for r in study.finished() if all(r.get(key) is not None for key in panels)]
     if len(records) < 2:
         return None
-    figure = make_subplots(1, len(panels), horizontal_spacing=0.1, shared_yaxes=True)
-    styled(figure, "", "validation error (%)")
-    for panel, (key, title) in enumerate(panels.items(), 1):
-        figure.update_xaxes(title_text=title, rangemode="tozero", col=panel)
-        for label, color, members in groups(study, records):
+    targets = sorted({_target(record) for record in records})
+    titles = [title for target in targets for title in (escape(target), "")]
+    figure = make_subplots(
+        len(targets),
+        len(panels),
+        subplot_titles=titles,
+        horizontal_spacing=0.1,
+        vertical_spacing=0.3 / len(targets),
+        shared_yaxes=True,
+    )
+    styled(figure, "", "", height=60 + 360 * len(targets))
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": INK})
+    figure.update_yaxes(title_text="validation error (%)", col=1)
+    for label, color, _ in groups(study, records):
+        legend(figure, label, {"color": color})
+    places = [(row, panel) for row in enumerate(targets, 1) for panel in enumerate(panels, 1)]
+    for (row, target), (column, key) in places:
+        figure.update_xaxes(title_text=panels[key], rangemode="tozero", row=row, col=column)
+        measured = [record for record in records if _target(record) == target]
+        for label, color, members in groups(study, measured):
             figure.add_scatter(
                 x=[record[key] for record in members],
                 y=[100 * (1 - record["val_accuracy"]) for record in members],
                 mode="markers",
-                marker={"color": color, "size": 10},
+                marker={"color": color, "size": 10, "symbol": symbols(study, members)},
                 name=label,
                 legendgroup=label,
-                showlegend=panel == 1,
+                showlegend=False,
                 text=[hover(record) for record in members],
                 hovertemplate="%{text}<extra></extra>",
-                row=1,
-                col=panel,
+                row=row,
+                col=column,
             )
     return figure
 
@@ -260,6 +278,10 @@ def latency_pairs(study: Study) -> list[tuple[Record, float, float]]:
         for record in study.finished()
         if None not in (record["latency_ms"], record["latency_measured_ms"])
     ]
+
+
+def _target(record: Record) -> str:
+    return f"{record['latency_backend']} on {record['latency_device']}"
 
 
 def _correction(record: Record) -> tuple[float | None, float | None]:

@@ -18,10 +18,11 @@ BINS_E = np.linspace(0, 4, 41)  # edges, in means of a layer's norms
 CENTERS_B = (BINS_E[:-1] + BINS_E[1:]) / 2
 
 
-def filter_norms(study: Study) -> go.Figure | None:
+def norm_histogram(study: Study) -> go.Figure | None:
     """Shares of a subnet's filters by norm, as its generation left them, over their layer's mean.
 
-    None where no penalty generated subnets.
+    A norm is over the inputs that the subnet keeps; others are not in its weights. None where no
+    penalty generated subnets.
     """
     storage = Storage(study.directory)
     generated = [

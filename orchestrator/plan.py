@@ -46,6 +46,7 @@ def checked(config: StudyConfig, directory: str | None = None) -> StudyConfig:
     config.component("dataset")
     config.component("space")
     config = dataclasses.replace(config, space=_fitted_space(config))
+    config.component("space")  # again: what the data set's samples do not allow
     with _named("space: "):
         space = build_space(config.as_dict())
     _check_samples(config, space)

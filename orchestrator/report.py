@@ -17,13 +17,13 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from ruamel.yaml import YAML
 
-from orchestrator import figures, fractions
+from orchestrator import dynamic, figures, fractions
 from orchestrator.drawings import Column, draw
 from orchestrator.fabric_drawings import draw_fabric
 from orchestrator.families import averaged, changes, families, shown_split
 from orchestrator.figure_parts import axis_title, point_label
 from orchestrator.loading import Study
-from orchestrator.norm_figures import filter_norms
+from orchestrator.norm_figures import norm_histogram
 from orchestrator.results import COST_COLUMNS, Record
 from search_spaces import SPACES
 from search_spaces.base import SearchSpace
@@ -72,8 +72,9 @@ def render(study: Study) -> str:
         "latencies": figures.latency_check(study),
         "over_latency": figures.accuracy_over_latency(study),
         "compute": figures.hypervolume_over_compute(study),
-        "norms": filter_norms(study),
+        "norms": norm_histogram(study),
         "subnets": fractions.against_macs(subnets),
+        "widths": dynamic.over_widths(study),
     }
     return environment.get_template("report.html").render(
         study=study,
@@ -83,6 +84,7 @@ def render(study: Study) -> str:
         has_own_cost=study.cost_name not in COST_COLUMNS,
         tiles=tiles(study),
         networks=networks(study),
+        dynamic=dynamic.rows(study),
         subnets=subnets,
         subnet_points=fractions.points(subnets),
         subnet_rows=fractions.by_fraction(subnets),

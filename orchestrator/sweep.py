@@ -85,26 +85,29 @@ def _with_auto(config: StudyConfig, point: Point) -> list[Point]:
 def check_sweep(config: StudyConfig) -> list[Any]:
     """Return the method's settings at every point, or, for samplers, at the ends of every axis.
 
+    Other axes are at their first end then.
+
     Raises:
         InputError: the method does not take an axis or a value, or the sampler never asks for a
             given point; names the axis, what was given and what is allowed.
     """
-    given = [
-        _settings(config, point, f"search.points_to_evaluate.{index}")
-        for index, point in enumerate(config.search.points_to_evaluate)
-    ]
+    first: Point = {}
     if config.search.sampler == "grid":
         for sweep in config.sweep if isinstance(config.sweep, tuple) else (config.sweep,):
             _check_lists(sweep)
-        return given + [_settings(config, point, "sweep") for point in grid(config)]
-    distributions = _distributions(config)
-    for index, point in enumerate(config.search.points_to_evaluate):
-        _check_offered(point, distributions, f"search.points_to_evaluate.{index}")
-    return given + [
-        _settings(config, {axis: value}, "sweep")
-        for axis, distribution in distributions.items()
-        for value in _extremes(distribution)
+        points = grid(config)
+    else:
+        distributions = _distributions(config)
+        for index, point in enumerate(config.search.points_to_evaluate):
+            _check_offered(point, distributions, f"search.points_to_evaluate.{index}")
+        ends = {axis: _extremes(distribution) for axis, distribution in distributions.items()}
+        first = {axis: values[0] for axis, values in ends.items()}
+        points = [first, *({**first, axis: end} for axis in ends for end in ends[axis][1:])]
+    given = [
+        _settings(config, {**first, **point}, f"search.points_to_evaluate.{index}")
+        for index, point in enumerate(config.search.points_to_evaluate)
     ]
+    return given + [_settings(config, point, "sweep") for point in points]
 
 
 def _check_offered(

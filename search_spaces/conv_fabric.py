@@ -15,6 +15,7 @@ Nodes: `stem` is column 0 at scale 0, `add2_1` is column 2 at scale 1. Edges: `c
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -131,11 +132,14 @@ class ConvFabric:
 
 
 def _check_shape(in_shape: Shape, scales: int) -> None:
-    multiple = 2 ** (scales - 1)
-    if min(in_shape) < 1 or any(size % multiple for size in in_shape[1:]):
+    if min(in_shape) < 1:
+        raise ValueError(f"in_shape: {list(in_shape)}; allowed: 1 or above, three times")
+    common = math.gcd(*in_shape[1:])
+    most = (common & -common).bit_length()
+    if scales > most:
         raise ValueError(
-            f"in_shape: {list(in_shape)} with {scales} scales; allowed: heights and widths that are"
-            f" multiples of {multiple}"
+            f"scales: {scales}; allowed for in_shape {list(in_shape)}: up to {most}, since every"
+            " scale halves height and width"
         )
 
 

@@ -12,15 +12,15 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import nn
 
-from cost_models import COST_MODELS
+from cost_models import COST_MODELS, CostModel
 from cost_models.distributed import schedule
 from cost_models.latency_table import LatencyTable
 from cost_models.network_latency import (
@@ -37,7 +37,6 @@ TABLE_COST = "latency_ms"
 MEASURED_COST = "measured_latency_ms"
 NETWORK_COST = "network_latency_ms"
 RANDOM_COSTS = (MEASURED_COST, NETWORK_COST)
-COSTS = (TABLE_COST, *COST_MODELS, *RANDOM_COSTS)
 
 DRAWS = 31  # whose mean is the expected cost
 CALLS = 3  # whose median is measured: something else may run amid one of them
@@ -86,16 +85,7 @@ def cost_function(
     Raises:
         ValueError: latency is asked for and there is no table.
     """
-    if name == MEASURED_COST:
-        return _measured(space)
-    if name == NETWORK_COST:
-        return _on_machines(space, network)
-    if name != TABLE_COST:
-        model = COST_MODELS[name]
-        return _remembered(lambda architecture: float(model.function(space.layers(architecture))))
-    if table is None:
-        raise ValueError("cost: latency_ms needs a latency table; the measure stage makes one")
-    return _remembered(lambda architecture: table.network_ms(space.blocks(architecture)))
+    return COSTS[name](space, table, network)
 
 
 def expected(cost: Cost, architecture: Architecture) -> float:
@@ -103,6 +93,16 @@ def expected(cost: Cost, architecture: Architecture) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return statistics.fmean(cost(architecture) for _ in range(DRAWS))
+
+
+def _counted(model: CostModel, space: SearchSpace, *_: object) -> Cost:
+    return _remembered(lambda architecture: float(model.function(space.layers(architecture))))
+
+
+def _looked_up(space: SearchSpace, table: LatencyTable | None) -> Cost:
+    if table is None:
+        raise ValueError("cost: latency_ms needs a latency table; the measure stage makes one")
+    return _remembered(lambda architecture: table.network_ms(space.blocks(architecture)))
 
 
 def _remembered(count: Callable[[Architecture], float]) -> Cost:
@@ -166,3 +166,12 @@ def _on_machines(space: SearchSpace, network: Machines) -> Cost:
         return allocated(json.dumps(architecture)).sample(np.random.default_rng(seed))
 
     return cost
+
+
+COSTS: Mapping[str, Callable[[SearchSpace, LatencyTable | None, Machines], Cost]] = {
+    TABLE_COST: lambda space, table, _: _looked_up(space, table),
+    **{name: partial(_counted, model) for name, model in COST_MODELS.items()},
+    MEASURED_COST: lambda space, *_: _measured(space),
+    NETWORK_COST: lambda space, _, network: _on_machines(space, network),
+}
+"""All that a study's `cost` may be: name -> what makes `cost_function`'s function."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 
 def cosine(step: float, steps: float) -> float:
@@ -19,6 +20,11 @@ def exponential(epoch: float, rate: float, every: float) -> float:
     A staircase, as GPUNet's and EfficientNet's "x 0.97 every 2.4 epochs".
     """
     return float(rate ** math.floor(epoch / every))
+
+
+def steps(done: float, drops: Iterable[float]) -> float:
+    """Return a tenth for each of `drops` that has passed; both are shares of all progress."""
+    return float(0.1 ** sum(done >= share for share in drops))
 
 
 def linear(step: float, steps: float, start: float, end: float) -> float:

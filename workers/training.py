@@ -49,10 +49,11 @@ class Recipe:
     warm-up: 0 delivers it as it is, and null trains it from scratch like all others. `batch_size`
     is that of all ranks together. The learning rate climbs from `warmup_lr` to `lr` in
     `warmup_epochs`, then follows `schedule`; `exponential` multiplies it by `lr_decay_rate`
-    every `lr_decay_epochs`. Weights decay, biases and norms do not. `ema_decay` > 0 delivers a
-    moving average of the weights. `drop_path` is the last block's probability of being left out;
-    it grows linearly over all blocks that expand and project, but those without a residual
-    connection stay. `amp` computes in half precision, on a GPU only.
+    every `lr_decay_epochs`, `steps` makes it a tenth of what it was after each of `lr_drops`,
+    shares of `epochs`. Weights decay, biases and norms do not. `ema_decay` > 0 delivers a moving
+    average of the weights. `drop_path` is the last block's probability of being left out; it grows
+    linearly over all blocks that expand and project, but those without a residual connection stay.
+    `amp` computes in half precision, on a GPU only.
     """
 
     epochs: int = 30
@@ -60,9 +61,10 @@ class Recipe:
     batch_size: int = 128
     optimizer: Literal["rmsprop", "sgd", "adam", "adamw"] = "rmsprop"
     lr: float = 0.01
-    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    schedule: Literal["cosine", "exponential", "steps", "constant"] = "cosine"
     lr_decay_rate: float = 0.97
     lr_decay_epochs: float = 2.4
+    lr_drops: tuple[float, ...] = (0.5, 0.75)
     warmup_epochs: float = 0.0
     warmup_lr: float = 1e-6
     momentum: float = 0.9
@@ -89,6 +91,8 @@ class Recipe:
         for name in ("momentum", "label_smoothing", "ema_decay", "drop_path", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is outside [0, 1)")
+        if not all(0 < share < 1 for share in self.lr_drops):
+            raise ValueError(f"lr_drops: {list(self.lr_drops)} are not all between 0 and 1")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs: {self.warmup_epochs} leaves none of {self.epochs}")
 
@@ -103,6 +107,8 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
     if recipe.schedule == "exponential":
         rate, every = recipe.lr_decay_rate, recipe.lr_decay_epochs
         return recipe.lr * schedules.exponential(epoch, rate, every)
+    if recipe.schedule == "steps":
+        return recipe.lr * schedules.steps(epoch / recipe.epochs, recipe.lr_drops)
     return recipe.lr
 
 

@@ -50,7 +50,11 @@ class Config:
     channel_multiple: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse depths and shortcuts that do not exist, and impossible sizes."""
+        """Refuse depths and shortcuts that do not exist, and impossible sizes.
+
+        Raises:
+            ValueError: names the key, its value and what is allowed.
+        """
         if self.depth not in LAYOUTS:
             raise ValueError(f"depth: {self.depth} is unknown; allowed: {sorted(LAYOUTS)}")
         if self.shortcut not in ("identity", "conv1x1"):
@@ -65,6 +69,12 @@ class Config:
                 raise ValueError(f"{name}: {value} is not positive")
         if self.in_shape is not None and min(self.in_shape) < 1:
             raise ValueError(f"in_shape: {self.in_shape} has a dimension below 1")
+        widest = scaled(max(LAYOUTS[self.depth].widths), self.width_mult)
+        if 1 < widest <= self.channel_multiple:
+            raise ValueError(
+                f"channel_multiple: {self.channel_multiple} leaves one width to every layer, the"
+                f" widest of which has {widest} channels; allowed: below {widest}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ def test_parameters_of_resnet20(width_mult, computed, printed) -> None:
 
 def test_parameters_of_resnet20_that_are_printed_otherwise() -> None:
     """Table I, S-NN: 1.69 is cut off, not rounded; 15.14 does not come out (15.115)."""
-    assert params(20, 0.25) == 16_982
-    assert params(20, 0.75) == 151_150
+    assert params(20, 0.25) == 16_982  # 1.698
+    assert params(20, 0.75) == 151_150  # 15.115
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_flops_of_resnet18(width_mult, printed) -> None:
 
 def test_flops_of_resnet18_that_are_cut_off() -> None:
     """Table II, S-NN: 1.35 is 1.356 without its last digit."""
-    assert cost("slimmable_flops", Config(18, "identity"), 0.25) == RESNET18[0.25]
+    flops = cost("slimmable_flops", Config(18, "identity"), 0.25)
+    assert flops == RESNET18[0.25]
+    assert f"{flops / 1e8:.3f}" == "1.356"
 
 
 def test_resnet18_with_convolutions_in_all_shortcuts() -> None:

@@ -68,6 +68,7 @@ def test_the_full_studies_have_the_papers_settings() -> None:
     a = {"clipped_lasso_cifar10": [0.3, 0.75, 1.5], "clipped_lasso_imagenet": [0.25, 0.5, 1.5]}
     drops = {"clipped_lasso_cifar10": [80, 120, 160], "clipped_lasso_imagenet": [30, 60, 90]}
     for name, values in a.items():
+        assert load_config(name).baselines == ("full",)  # subnet4 of Tables I and II, "Individual"
         assert (clipped(name)["lambda"], clipped(name)["a"]) == ([0.01], values)
         method = load_config(name).component("method")
         assert method.lr == 0.1

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from orchestrator import load
-from orchestrator.norm_figures import filter_norms, relative_norms
+from orchestrator.norm_figures import norm_histogram, relative_norms
 from orchestrator.report import render
 from tests.orchestrator.fabricated import fabricate
 from workers.trial import inherited_path
@@ -31,7 +31,7 @@ def test_norms_are_over_the_mean_of_their_own_layer() -> None:
 
 def test_generated_subnets_alone_are_drawn(tmp_path: Path) -> None:
     study = load(str(fabricate(tmp_path)))
-    assert filter_norms(study) is None
+    assert norm_histogram(study) is None
     assert "Norms of kept filters" not in render(study)
     penalties = ("clipped", "group", "none")
     records = [
@@ -42,7 +42,9 @@ def test_generated_subnets_alone_are_drawn(tmp_path: Path) -> None:
         path = tmp_path / inherited_path(record["candidate"])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(safetensors.torch.save(weights(1.0, 1.0, 4.0)))
-    figure = filter_norms(dataclasses.replace(study, records=records))
+    generated = dataclasses.replace(study, records=records)
+    assert "over the inputs that the subnet keeps" in render(generated)
+    figure = norm_histogram(dataclasses.replace(study, records=records))
     assert figure is not None
     assert [trace.name for trace in figure.data] == ["penalty = clipped", "penalty = group"]
     for trace in figure.data:

@@ -227,7 +227,26 @@ def test_errors_stand_over_both_latencies_where_batches_were_measured(
         traces = [trace for trace in figure.data if trace.xaxis == panel]
         shown = {pair for trace in traces for pair in zip(trace.x, trace.y, strict=True)}
         assert shown == {(r[key], 100 * (1 - r["val_accuracy"])) for r in found}
+    assert [title.text for title in figure.layout.annotations] == ["onnxruntime on Test CPU"]
     assert "Accuracy against latency" in headings(render(both))
+
+
+def test_latencies_of_two_devices_stand_apart(study: Study) -> None:
+    measured = [r | {"latency_batch128_ms": 1.0} for r in study.records]
+    for record in measured:
+        if record["params"].get("alpha", 0) > 0.7:
+            record |= {"latency_backend": "torch_cuda", "latency_device": "<GPU>"}
+    both = dataclasses.replace(study, records=measured)
+    figure = figures.accuracy_over_latency(both)
+    assert figure is not None
+    titles = [title.text for title in figure.layout.annotations]
+    assert titles == ["onnxruntime on Test CPU", "torch_cuda on &lt;GPU&gt;"]
+    found = [record for record in both.finished() if record["preset"] is None]
+    for panel, backend in (("x", "onnxruntime"), ("x3", "torch_cuda")):
+        shown = [x for trace in figure.data if trace.xaxis == panel for x in trace.x]
+        own = [r["latency_measured_ms"] for r in found if r["latency_backend"] == backend]
+        assert sorted(shown) == sorted(own)
+        assert own
 
 
 CHOICES = (

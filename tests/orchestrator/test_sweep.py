@@ -111,6 +111,32 @@ def test_a_list_of_grids_needs_the_grid() -> None:
         sweep.check_sweep(config)
 
 
+def test_settings_that_go_together_are_checked_together() -> None:
+    """A sampler's point has a value on every axis: a lambda comes with a budget."""
+    lambdas = {"low": 1e-6, "high": 1e-4}
+    search = Search(sampler="random", num_trials=2, points_to_evaluate=({"lambda": 1e-5},))
+    digits = dataclasses.replace(load_config("budgeted_digits"), search=search)
+    config = dataclasses.replace(digits, sweep={"budget": [7e4, 2e5], "lambda": lambdas})
+    points = {(point.budget, point.lambda_) for point in sweep.check_sweep(config)}
+    assert points == {(7e4, 1e-5), (7e4, 1e-6), (7e4, 1e-4), (2e5, 1e-6)}
+
+
+def test_auto_is_for_grids() -> None:
+    digits = load_config("budgeted_digits")
+    random = dataclasses.replace(digits, search=Search(sampler="random", num_trials=2))
+    given = dataclasses.replace(
+        digits, search=Search(points_to_evaluate=({"budget": 7e4, "lambda": "auto"},))
+    )
+    allowed = r"auto makes a list of values; allowed in `sweep` alone, with search\.sampler grid$"
+    for config, key in ((random, r"sweep"), (given, r"search\.points_to_evaluate\.0")):
+        with pytest.raises(InputError, match=rf"^{key}\.lambda: {allowed}"):
+            sweep.check_sweep(config)
+    with pytest.raises(InputError, match=rf"^method\.lambda: {allowed}"):
+        load_config("budgeted_digits", ["method.lambda=auto"])
+    grid = load_config("budgeted_digits", ["sweep={lambda: [auto]}", "method.budget=2e2"])
+    assert [point["lambda"] for point in sweep.grid(grid)] == [1e-3, 3.16e-3, 1e-2, 3.16e-2, 0.1]
+
+
 @pytest.mark.parametrize(
     ("point", "message"),
     [

@@ -225,12 +225,13 @@ def test_malformed_architectures_are_refused(space, architecture, message) -> No
             "columns: 1; allowed: 2 or above",
         ),
         (ConvFabric, {"scales": 1}, "scales: 1; allowed: 2 or above"),
+        (ConvFabric, {"in_shape": (3, 0, 8)}, r"in_shape: \[3, 0, 8\]; allowed: 1 or above"),
         (ConvFabric, {"filters": -1}, "filters: -1; allowed: 1 or above"),
         (ConvFabric, {"head": "depth"}, r"head: 'depth'; allowed: \['classification', 'segm"),
         (
             ConvFabric,
             {"in_shape": (3, 32, 48)},
-            r"in_shape: \[3, 32, 48\] with 6 scales; allowed: .* multiples of 32$",
+            r"scales: 6; allowed for in_shape \[3, 32, 48\]: up to 5, since every scale halves",
         ),
     ],
 )
@@ -242,7 +243,7 @@ def test_impossible_options_are_refused(cls, options, message) -> None:
 def test_scales_wait_for_the_shape_of_the_data_set() -> None:
     """A study's options are read before its data: nine scales are right for 256 pixels."""
     config = ConvFabric.Config(scales=9, filters=2)
-    with pytest.raises(ValueError, match=r"in_shape: \[3, 32, 32\] with 9 scales"):
+    with pytest.raises(ValueError, match=r"scales: 9; .* in_shape \[3, 32, 32\]: up to 6"):
         ConvFabric(config)
     fitted = ConvFabric(dataclasses.replace(config, in_shape=(3, 256, 256), num_classes=3))
     assert fitted.fabric.nodes[-1].shape == (2, 1, 1)

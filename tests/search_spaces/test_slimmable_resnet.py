@@ -106,6 +106,8 @@ def test_uniform_refuses_shares_that_cannot_be(width_mult) -> None:
         ({"width_mult": float("nan")}, "width_mult: nan is not a positive number"),
         ({"width_mult": float("inf")}, "width_mult: inf is not a positive number"),
         ({"channel_multiple": 0}, "channel_multiple: 0 is not positive"),
+        ({"channel_multiple": 64}, "channel_multiple: 64 leaves .* 64 channels; allowed: below 64"),
+        ({"width_mult": 0.5, "channel_multiple": 40}, "channel_multiple: 40 .* allowed: below 32"),
         ({"num_classes": 0}, "num_classes: 0 is not positive"),
         ({"in_shape": (3, 8, 0)}, "in_shape: .* has a dimension below 1"),
     ],
@@ -273,6 +275,6 @@ def test_the_end_of_a_block_is_measured_with_its_sum() -> None:
 
 
 def test_equal_parts_are_one_block() -> None:
-    space = SlimmableResNet(Config(20, "identity", channel_multiple=64))
+    space = SlimmableResNet(Config(20, "identity", channel_multiple=48))  # the last group has two
     assert len(space.blocks(space.presets["full"])) == 1 + 9 * 2 + 2 + 1
-    assert len(list(space.all_blocks())) == 1 + 5 + 3 + 2 + 1
+    assert len(list(space.all_blocks())) == 1 + (3 + 2 + 4) + (2 + 4) + (1 + 2) + 2

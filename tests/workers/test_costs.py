@@ -27,6 +27,12 @@ def test_cost_models_are_counted_on_layers(name):
         assert cost(architecture) == cost(architecture, torch.zeros(1, 8, 8)) == counted
 
 
+def test_all_costs_of_a_study_are_made_by_one_dict(monkeypatch):
+    assert {*COST_MODELS, "latency_ms", *costs.RANDOM_COSTS} == set(costs.COSTS)
+    monkeypatch.setitem(costs.COSTS, "edges", lambda *_: lambda edges, x=None: float(len(edges)))
+    assert cost_function("edges", SPACE, None, Machines())(RESNET) == len(RESNET)
+
+
 def test_latency_is_looked_up():
     architecture = GPUNET.presets["max"]
     cost = cost_function("latency_ms", GPUNET, TABLE, Machines())

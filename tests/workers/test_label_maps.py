@@ -101,6 +101,19 @@ def test_part_labels_are_read_as_published(parts: Path) -> None:
     assert (labels[0] == IGNORED).sum() == 256**2 - 250**2
 
 
+def test_black_pixels_have_no_label(parts: Path) -> None:
+    path = parts / "part-labels" / "parts_lfw_funneled_gt_images" / "Ann_Lee_0001.ppm"
+    with Image.open(path) as image:
+        colours = np.array(image)
+    colours[10:20, 30:70] = 0
+    Image.fromarray(colours).save(path)
+    _, labels = PARTS.load(PARTS.Config(), parts).train.batch(torch.arange(2))
+    black = torch.zeros(256, 256, dtype=torch.bool)
+    black[13:23, 33:73] = True
+    assert (labels[0][black] == IGNORED).all()
+    assert labels[0][~black].equal(labels[1][~black])
+
+
 def test_part_labels_names_what_is_wrong(parts: Path) -> None:
     folder = parts / "part-labels"
     masks = folder / "parts_lfw_funneled_gt_images"

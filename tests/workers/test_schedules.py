@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from workers.schedules import cosine, exponential, linear
+from workers.schedules import cosine, exponential, linear, steps
 
 
 def test_cosine_falls_from_one_to_zero() -> None:
@@ -19,6 +19,13 @@ def test_exponential_is_a_staircase() -> None:
     assert exponential(2.39, 0.97, 2.4) == 1
     assert exponential(2.4, 0.97, 2.4) == pytest.approx(0.97)
     assert exponential(450, 0.97, 2.4) == pytest.approx(0.97**187)
+
+
+def test_steps_are_at_shares_of_all_progress() -> None:
+    assert [steps(done, (0.5, 0.75)) for done in (0, 0.49, 0.5, 0.74, 0.75, 1)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
+    assert steps(0.9, ()) == 1
 
 
 def test_linear_reaches_its_end_and_stays() -> None:

@@ -190,6 +190,10 @@ def test_learning_rate_warms_up_then_follows_its_schedule() -> None:
         [0.1, 0.05, 0.05, 0.025]
     )
     assert learning_rate(replace(recipe, schedule="constant"), 11) == 0.1
+    drops = replace(recipe, schedule="steps", lr_drops=(0.5, 0.75))
+    assert [learning_rate(drops, e) for e in (2, 5.9, 6, 8.9, 9)] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01, 0.001]
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "sgd", "adam", "adamw"])

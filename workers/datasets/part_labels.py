@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from search_spaces.base import Shape
-from workers.datasets.base import Data, Dataset, TensorSplit, require
+from workers.datasets.base import IGNORED, Data, Dataset, TensorSplit, require
 from workers.datasets.label_maps import mapped, pixels
 
-CLASSES = ("hair", "skin", "background")  # red, green and blue in the label files
+CLASSES = ("hair", "skin", "background")  # red, green and blue; black has no label
 SIDE = 256
 LISTS = {"train": "parts_train.txt", "val": "parts_validation.txt", "test": "parts_test.txt"}
 
@@ -59,7 +59,8 @@ def _split(folder: Path, names: Path) -> TensorSplit:
         colours_3HW = _read(folder / "parts_lfw_funneled_gt_images" / f"{face}.ppm")
         if colours_3HW.shape != images[-1].shape:
             raise ValueError(f"{folder}: image and labels of {face} differ in size")
-        labels.append(colours_3HW.argmax(0).to(torch.int16))
+        most_HW, classes_HW = colours_3HW.max(0)
+        labels.append(torch.where(most_HW > 0, classes_HW, IGNORED).to(torch.int16))
     return TensorSplit(torch.stack(images), torch.stack(labels))
 
 

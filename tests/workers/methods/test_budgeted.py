@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from cost_models.macs import macs
+from search_spaces.conv_fabric import ConvFabric
 from tests.workers.methods.tiny_fabric import SPACE, fabric_problem
 from workers.augment import Augmentation
 from workers.costs import Machines, cost_function
+from workers.datasets import IGNORED
 from workers.draws import cut
 from workers.evaluation import evaluate
 from workers.methods.budgeted import Config
@@ -163,6 +165,54 @@ def test_a_cost_may_depend_on_the_sample(start):
     shares = [float(x.mean() > 0) for x in seen]
     assert 0 < sum(shares) < 160
     assert 0 < run.metrics["mean_cost"] <= 10 * sum(shares) / 160
+
+
+def test_the_loss_of_a_map_is_the_mean_over_its_labelled_pixels():
+    config = {"columns": 2, "scales": 2, "filters": 2, "in_shape": (1, 8, 8), "num_classes": 3}
+    space = ConvFabric(ConvFabric.Config(head="segmentation", **config))
+    run = FabricTraining(fabric_problem(space=space), CONFIG, None)
+    run.supernet.eval()
+    draws = torch.Generator().manual_seed(0)
+    x_BCHW = torch.randn(3, 1, 8, 8, generator=draws)
+    labels_BHW = torch.randint(3, (3, 8, 8), generator=draws)
+    labels_BHW[1, :5] = IGNORED
+    labels_BHW[2] = IGNORED
+    loss_B = run._cross_entropy(x_BCHW, labels_BHW, None)
+    log_p_BKHW = run.supernet(x_BCHW).log_softmax(1)
+    for image in (0, 1):
+        pixels = [
+            -log_p_BKHW[image, label, row, column].item()
+            for row, line in enumerate(labels_BHW[image].tolist())
+            for column, label in enumerate(line)
+            if label != IGNORED
+        ]
+        assert len(pixels) == (64, 24)[image]
+        assert loss_B[image].item() == pytest.approx(sum(pixels) / len(pixels), rel=1e-5)
+    assert loss_B[2].item() == 0.0
+    loss_B.mean().backward()
+    assert all(weight.grad.isfinite().all() for weight in run.supernet.network.parameters())
+
+
+def test_edges_are_settled_once_they_are_decided_and_moved(start):
+    run = FabricTraining(fabric_problem(), CONFIG, start)
+
+    def settled(**logits):
+        values = [logits.get(name, 4.0) for name in run.wiring.names]
+        run.supernet.logits_E.data = torch.tensor(values)
+        return run.settled()
+
+    assert settled() == 1.0
+    assert settled(block1_0=3.2) == 0.9  # likely enough, but where it started
+    assert settled(block1_0=2.5, skip0_0=-2.5, skip2_0=0.0) == 0.7
+    assert settled(block1_0=2.5, skip0_0=-3.5, skip2_0=0.0) == 0.8  # off for good: not in between
+    closed = {"block0_0": -5.0, "skip0_0": -5.0}  # so nothing reaches what lies behind them
+    assert settled(**closed, block1_0=0.0, skip1_0=0.0) == 1.0
+    assert settled(**closed, skip1_0_from_stem=0.0) == pytest.approx(5 / 6)
+
+
+def test_points_of_other_seeds_share_one_warm_up(start):
+    run = FabricTraining(fabric_problem(seed=5), CONFIG, start)
+    assert equal(run.state()["network"], start["network"])
 
 
 def test_random_costs_are_new_draws_that_repeat_with_the_run(start):

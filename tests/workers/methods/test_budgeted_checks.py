@@ -83,6 +83,19 @@ def test_points_may_differ_in_what_the_search_alone_reads():
     check([{"budget": 1e6, "lambda_": 1e-5, "policy": "random", "epochs": 5, "logit_lr": 1.0}])
 
 
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ({"lambda_": 1e-5}, "lambda: 1e-05 penalises nothing without a budget; allowed: 0, or a"),
+        ({"random_share": 0.5}, "random_share: 0.5 is for policy random, not reinforce; allowed"),
+    ],
+)
+def test_settings_of_a_point_that_count_for_nothing_are_refused(point, message):
+    with pytest.raises(ValueError, match=message):
+        check([{}, point])
+    check([{**point, "budget": 1e6, "policy": "random"}], config=Config(**point))
+
+
 def test_other_spaces_are_refused():
     message = r"space: budgeted searches fabrics; gpunet is not allowed: use resnet_fabric or"
     with pytest.raises(ValueError, match=message):

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cost_models.macs import macs
 from search_spaces.base import sample
 from tests.workers.methods.tiny_resnet import SPACE, thin_space
+from workers.methods.clipped_lasso import any_width as any_width_module
 from workers.methods.clipped_lasso.any_width import (
     AnyWidthNetwork,
     between,
@@ -168,6 +169,12 @@ def test_uniform_widths_stay_uniform_in_between():
     assert between(space, space.uniform(0.25), 1 / 3) == space.uniform(0.5)
 
 
+def test_one_ratio_leads_nowhere():
+    assert even_ratios(2) == [0.0, 1.0]
+    with pytest.raises(ValueError, match=r"count: 1 ratios do not reach .* allowed: 2 or above"):
+        even_ratios(1)
+
+
 def any_width():
     torch.manual_seed(0)
     return AnyWidthNetwork(SPACE, SUBNETS[0], even_ratios(5))
@@ -178,6 +185,21 @@ def test_every_width_is_the_leading_part_of_the_full_network():
     for index, ratio in enumerate(network.ratios):
         torch.testing.assert_close(network(images(), ratio), alone(network, index).eval()(images()))
     torch.testing.assert_close(network(images()), network.full.eval()(images()))
+
+
+def test_the_full_network_has_no_widths_below_it():
+    with pytest.raises(ValueError, match="widths: any lie between the full network and a narrower"):
+        AnyWidthNetwork(SPACE, SPACE.presets["full"], even_ratios(5))
+
+
+def test_networks_of_few_widths_are_kept(monkeypatch):
+    monkeypatch.setattr(any_width_module, "MOST_KEPT", 3)
+    network, kept = any_width().eval(), []
+    for ratio in even_ratios(7):
+        network(images(), ratio)
+        kept.append(len(network._skeletons))
+    assert kept == [1, 2, 3, 3, 3, 3, 3]
+    torch.testing.assert_close(network(images(), 0.0), alone(network, 0).eval()(images()))
 
 
 def test_the_sandwich_is_the_full_network_then_others_that_learn_from_it():

@@ -29,7 +29,8 @@ def check(space: SearchSpace, config: Config, points: Sequence[Config], cost: st
     """
     fabric = fabric_of(space)
     least = least_cost(fabric, cost)
-    for point in (config, *points):
+    for point in points:
+        _check_used(point)
         for name in SHAPES_WARMUP:
             given, warmed = getattr(point, name), getattr(config, name)
             if given != warmed:
@@ -44,11 +45,28 @@ def check(space: SearchSpace, config: Config, points: Sequence[Config], cost: st
             )
 
 
-def least_cost(fabric: Fabric, cost: str) -> float | None:
-    """Return what the cheapest network costs, None for costs of which that is not known.
+def _check_used(point: Config) -> None:
+    """Refuse settings that would count for nothing."""
+    if point.lambda_ > 0 and point.budget is None:
+        raise ValueError(
+            f"lambda: {point.lambda_} penalises nothing without a budget; allowed: 0, or a budget"
+        )
+    if point.random_share > 0 and point.policy != "random":
+        raise ValueError(
+            f"random_share: {point.random_share} is for policy random, not {point.policy};"
+            " allowed: 0"
+        )
 
-    For additive costs it is the cheapest path. On machines side by side, a path takes one cycle
-    for each of its modules, and more edges do not make it shorter.
+
+def least_cost(fabric: Fabric, cost: str) -> float | None:
+    """Return what the cheapest network costs, None for latencies and `peak_memory_bytes`.
+
+    For costs that add up over layers it is the cheapest path. On machines side by side, a path
+    takes one cycle for each of its modules, and more edges do not make it shorter.
+
+    Args:
+        fabric: whose networks count.
+        cost: name of a cost.
     """
     model = COST_MODELS.get(cost)
     if model is None or not (model.additive or cost.startswith("distributed_")):

@@ -1,4 +1,7 @@
-"""Settings of Budgeted Super Networks; the defaults are the paper's (supplement)."""
+"""Settings of Budgeted Super Networks.
+
+The defaults are the paper's, or its code's where it prints none.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from workers import schedules
 from workers.augment import Augmentation
 
 LAMBDAS_PER_SWEEP = 5
@@ -83,7 +87,7 @@ class Config:
     def learning_rate(self, epoch: int) -> float:
         """Return the weights' learning rate; epochs are counted from the warm-up's first."""
         done = (epoch - self.warmup_epochs) / self.epochs
-        return self.lr * float(0.1 ** sum(done >= share for share in self.lr_drops))
+        return self.lr * schedules.steps(done, self.lr_drops)
 
 
 def auto_lambdas(settings: Mapping[str, Any]) -> list[float]:
@@ -91,6 +95,9 @@ def auto_lambdas(settings: Mapping[str, Any]) -> list[float]:
 
     m is the budget's order of magnitude. The supplement prints 10^(m-1) to 10^(m+1), with which
     the penalty would be about the square of the budget; the authors' code has 1e-7 for MACs.
+
+    Args:
+        settings: the method's at a point of the other axes.
 
     Raises:
         ValueError: there is no budget.

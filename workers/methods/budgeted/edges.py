@@ -45,6 +45,10 @@ class Wiring:
         """Draw an architecture for every sample from uniform numbers in [0, 1).
 
         Edges are drawn in topological order; one whose source is not connected is not offered.
+
+        Args:
+            logits_E: of the edges' probabilities.
+            uniform_EB: an edge is on where its number is below its probability.
         """
         below_EB = uniform_EB < logits_E.detach().sigmoid()[:, None]
         offered_EB = torch.zeros_like(below_EB)
@@ -84,7 +88,11 @@ class Wiring:
         return {name: True for name, on in zip(self.names, on_E.tolist(), strict=True) if on}
 
     def best_path(self, costs_E: list[float]) -> Architecture:
-        """Return the path from the first to the last node whose edges cost least together."""
+        """Return the path from the first to the last node whose edges cost least together.
+
+        Args:
+            costs_E: of each edge, any finite number.
+        """
         best: list[tuple[float, list[int]]] = [(0.0, [])]
         best += [(float("inf"), [])] * (self.num_nodes - 1)
         for edge, (source, target) in enumerate(self.ends):

@@ -44,6 +44,9 @@ class FabricTraining:
         state: what `state()` returned, to continue from. Of what warm-up left, the weights and
             their optimiser are taken: edges start as the settings say.
         fixed: the architecture that every sample has during the search, instead of a draw.
+
+    Raises:
+        ValueError: the space is not a fabric.
     """
 
     def __init__(

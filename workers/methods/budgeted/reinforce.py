@@ -19,6 +19,10 @@ def advantages(objective_B: torch.Tensor, part: Part) -> torch.Tensor:
     """Return every sample's objective less the mean of the others in the batch of all ranks.
 
     Leaving the sample itself out keeps the gradient unbiased. A batch of one has no baseline.
+
+    Args:
+        objective_B: D of this rank's samples; all ranks call this together.
+        part: which part of the batch they are.
     """
     mean, count = part.mean(objective_B), part.batch
     average_tensors([mean])

@@ -72,6 +72,10 @@ def within_budget(problem: Problem, config: Config) -> Architecture:
     Edges that lie on no path leave simple networks more often than others; here each counts once.
     Points that differ in lambda, which counts for nothing here, draw different networks.
 
+    Args:
+        problem: its space, cost and seed count.
+        config: its budget, None for any cost, and the share of it that a network costs at least.
+
     Raises:
         ValueError: none is within the budget.
     """

@@ -14,7 +14,12 @@ from search_spaces.fabric import HEAD, STEM, Fabric
 
 
 class StochasticFabric(nn.Module):
-    """A fabric's full network and a logit for each of its edges."""
+    """A fabric's full network and a logit for each of its edges.
+
+    Args:
+        fabric: all its edges are built.
+        logit_start: of every edge's logit.
+    """
 
     def __init__(self, fabric: Fabric, logit_start: float) -> None:
         super().__init__()
@@ -32,6 +37,11 @@ class StochasticFabric(nn.Module):
 
         Without gates every edge is on. Edges in `used_E` are computed, those of any sample unless
         given; of a sample without a path the head sees zeros.
+
+        Args:
+            x_BCHW: images as networks see them.
+            gates_EB: drawn edges that lie on paths.
+            used_E: at least every edge of a sample; ranks that gather weights share it.
         """
         if gates_EB is None:
             return cast("torch.Tensor", self.network(x_BCHW))

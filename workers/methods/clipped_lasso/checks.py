@@ -56,6 +56,12 @@ def check(space: SearchSpace, config: Config, points: Sequence[Config], cost: st
                     f"{key}: penalty {point.penalty} has no use for it; allowed: a sweep over {key}"
                     " in an entry of its own, of penalties that have"
                 )
+    shares = [p.width_mult for p in points if (p.penalty, p.widths) == ("none", "any")]
+    if shares and resnet.uniform(min(shares)) == resnet.presets["full"]:
+        raise ValueError(
+            f"width_mult: {min(shares)} is the full network, and widths any lie between it and a"
+            " narrower one; allowed: a smaller share, or widths own"
+        )
     if any(point.penalty != "none" for point in points) and not _is_free(resnet):
         raise ValueError(
             "space.shortcut: identity ties the widths of a group's blocks, so that no filter can"

@@ -14,13 +14,19 @@ from workers.methods.clipped_lasso.dynamic import SUBNETS, WEIGHTS, DynamicNetwo
 from workers.protocol import Finished
 
 SHOWN = ("candidate", "macs", "num_params", "val_accuracy")
+WHERE_KNOWN = (
+    *("ratio", "latency_measured_ms", "latency_batch128_ms"),
+    *("latency_device", "latency_backend"),
+)
+ONNX = "../../models/{}/model.onnx"  # of a candidate, from `products/<trial>/`
 
 
 def deliver(space: SearchSpace, finished: Sequence[Finished]) -> Mapping[str, bytes]:
     """Return the files of the networks that were trained together; none for others.
 
     `weights.safetensors` is the state dict of a `DynamicNetwork`. `subnets.json` has, for each
-    subnet, its widths by layer, its ratio (None where widths are its own) and its figures.
+    subnet, its widths by layer, its ratio (None where widths are its own), its figures (latencies
+    are None where none were measured) and where a study keeps its ONNX file.
     """
     together = [network for network in finished if "subnet" in network.record]
     if not together:
@@ -29,7 +35,8 @@ def deliver(space: SearchSpace, finished: Sequence[Finished]) -> Mapping[str, by
     rows = [
         {
             **{key: network.record[key] for key in SHOWN},
-            "ratio": network.record.get("ratio"),
+            **{key: network.record.get(key) for key in WHERE_KNOWN},
+            "onnx": ONNX.format(network.record["candidate"]),
             "widths": network.record["architecture"],
         }
         for network in together
