@@ -140,7 +140,7 @@ def test_a_directory_that_is_read_only_is_named(study_file: Path, small_disk: Pa
 def test_a_file_that_cannot_grow_is_named(study_file: Path, copy: Path) -> None:
     (copy / ROW).unlink()
     ended = tiny.serial(study_file, copy, changes=[tiny.limit_files(30_000)])
-    refused(ended, "outcomes/search-t001", "cannot be written: File too large", code=FAILED)
+    refused(ended, "checkpoints/search-t001", "cannot be written: File too large", code=FAILED)
     assert len(load(str(copy)).records) == 2
 
 
