@@ -22,6 +22,7 @@ from orchestrator.figure_parts import (
     point_label,
     points,
     styled,
+    titled,
 )
 from orchestrator.loading import Study
 from orchestrator.results import Record
@@ -111,7 +112,7 @@ def over_widths(study: Study) -> go.Figure | None:
     styled(figure, "", f"{'test' if tested else 'validation'} accuracy (%)")
     figure.update_yaxes(title_text="", col=2)
     for panel, (key, title) in enumerate(titles.items(), 1):
-        figure.update_xaxes(title_text=title, col=panel)
+        figure.update_xaxes(title=titled(title), col=panel)
         for label, color, members in groups(study, found):
             for index, trial in enumerate(sorted({record["trial"] for record in members})):
                 line = [record for record in members if record["trial"] == trial]

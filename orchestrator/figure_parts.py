@@ -203,12 +203,10 @@ def styled(figure: go.Figure, x: str, y: str, height: int = 420) -> go.Figure:
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": "#c9d3d9", "ticks": "outside"}
     axis |= {"tickcolor": "#c9d3d9", "automargin": True}
     for update, title in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
-        update(
-            **axis,
-            **(
-                {"title": {"text": title, "standoff": 14, "font": {"size": 13, "color": MUTED}}}
-                if title
-                else {}
-            ),
-        )
+        update(**axis, **({"title": titled(title)} if title else {}))
     return figure
+
+
+def titled(text: str) -> dict[str, Any]:
+    """Return an axis' title in the report's look."""
+    return {"text": text, "standoff": 14, "font": {"size": 13, "color": MUTED}}

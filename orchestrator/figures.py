@@ -7,7 +7,7 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from orchestrator.dynamic import explain_symbols, symbols
+from orchestrator.dynamic import explain_symbols, is_dynamic, symbols
 from orchestrator.figure_parts import (
     ACCENT,
     ALERT,
@@ -24,6 +24,7 @@ from orchestrator.figure_parts import (
     legend,
     points,
     styled,
+    titled,
 )
 from orchestrator.loading import Study
 from orchestrator.pareto import hypervolume, objectives, reference_point
@@ -196,12 +197,12 @@ def latency_check(study: Study) -> go.Figure | None:
 def hypervolume_over_compute(study: Study) -> go.Figure | None:
     """Hypervolume of what was finished so far against the time that trials took.
 
-    Pretraining and all searches come before the first finished network; equal networks are
-    trained once.
+    Pretraining, all searches and dynamic networks come before the first network that is finished
+    alone; equal ones are trained once.
     """
     found = [record for record in study.records if record["preset"] is None]
     finished = {
-        (record["digest"], record["seed"]): record
+        (record["digest"], record["seed"], record["trial"] if is_dynamic(record) else None): record
         for record in sorted(found, key=lambda record: record["candidate"], reverse=True)
         if record["stage"] == "finished"
     }
@@ -247,12 +248,13 @@ def accuracy_over_latency(study: Study) -> go.Figure | None:
     )
     styled(figure, "", "", height=60 + 360 * len(targets))
     figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": INK})
-    figure.update_yaxes(title_text="validation error (%)", col=1)
+    figure.update_yaxes(title=titled("validation error (%)"), col=1)
     for label, color, _ in groups(study, records):
         legend(figure, label, {"color": color})
     places = [(row, panel) for row in enumerate(targets, 1) for panel in enumerate(panels, 1)]
     for (row, target), (column, key) in places:
-        figure.update_xaxes(title_text=panels[key], rangemode="tozero", row=row, col=column)
+        title = titled(panels[key])
+        figure.update_xaxes(title=title, rangemode="tozero", row=row, col=column)
         measured = [record for record in records if _target(record) == target]
         for label, color, members in groups(study, measured):
             figure.add_scatter(

@@ -200,6 +200,18 @@ def test_a_row_has_what_was_trained_together_alone_and_not_at_all(any_width: Pat
         assert (rows[name].individual, rows[name].direct) == (known["full"]["val_accuracy"], None)
 
 
+def test_compute_counts_what_was_trained_together_and_alone(any_width: Path) -> None:
+    study = load(str(any_width))
+    alone = {record["candidate"] for record in study.finished() if record.get("subnet") is None}
+    figure = figures.hypervolume_over_compute(study)
+    assert figure is not None
+    minutes = figure.data[0].x
+    took = study.trial_seconds()
+    last = sum(took[stage, name] for stage, name in took if stage != "finish" or name in alone)
+    last -= took["finish", "full"]  # hand-made networks are no part of the search
+    assert 0 < minutes[0] < minutes[-1] == pytest.approx(last / 60)
+
+
 def test_kinds_of_networks_have_symbols_of_their_own(any_width: Path) -> None:
     study = load(str(any_width))
     figure = figures.front(study)
