@@ -27,6 +27,14 @@ def steps(done: float, drops: Iterable[float]) -> float:
     return float(0.1 ** sum(done >= share for share in drops))
 
 
+def grown(step: float, steps: float, start: float) -> float:
+    """Return a factor that grows from `start` to 1, evenly in the exponent, during `steps`.
+
+    Progress beyond `steps`, and no steps at all, give 1.
+    """
+    return 1.0 if step >= steps else start ** (1.0 - step / steps)
+
+
 def linear(step: float, steps: float, start: float, end: float) -> float:
     """Return the value on the straight line from `start` to `end`, which it reaches at `steps`.
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from workers.schedules import cosine, exponential, linear, steps
+from workers.schedules import cosine, exponential, grown, linear, steps
 
 
 def test_cosine_falls_from_one_to_zero() -> None:
@@ -26,6 +26,11 @@ def test_steps_are_at_shares_of_all_progress() -> None:
         [1, 1, 0.1, 0.1, 0.01, 0.01]
     )
     assert steps(0.9, ()) == 1
+
+
+def test_grown_is_even_in_the_exponent() -> None:
+    assert [grown(step, 4, 0.01) for step in (0, 2, 4, 5)] == pytest.approx([0.01, 0.1, 1, 1])
+    assert grown(0, 0, 0.01) == 1
 
 
 def test_linear_reaches_its_end_and_stays() -> None:

@@ -113,6 +113,18 @@ def test_edges_start_as_the_point_says_and_not_as_warm_up_was_told(start):
     assert run.logit_optimizer.param_groups[0]["lr"] == 7.0
 
 
+def test_the_penalty_grows_over_the_ramp(start):
+    settings = {"lambda_ramp": 0.5, "logit_start": 30.0}  # edges stay on
+    config = dataclasses.replace(CONFIG, **settings)
+    problem = fabric_problem(start=start)
+    excess = problem.cost(problem.space.fabric.full) - config.budget
+    grown = [
+        (progress.metrics["search_loss"] - progress.metrics["train_loss"]) / excess
+        for progress in search(problem, config, None)
+    ]
+    assert grown == pytest.approx([1e-6, 1e-5, 1e-4, 1e-4], rel=1e-3)
+
+
 def test_the_candidate_is_a_network_that_works(start):
     problem = fabric_problem(start=start)
     candidate = found(problem)

@@ -108,6 +108,7 @@ def test_other_spaces_are_refused():
         ({"budget": 0.0}, "budget: 0.0 is not allowed; allowed: above 0"),
         ({"lambda_": -1.0}, "lambda: -1.0 is not allowed; allowed: 0 or above"),
         ({"lambda_": math.nan}, "lambda: nan is not allowed"),
+        ({"lambda_ramp": 1.0}, "lambda_ramp: 1.0 is not allowed; allowed: 0 up to 1"),
         ({"batch_size": 1}, "batch_size: 1 is not allowed; allowed: 2 or above"),
         ({"lr_drops": (0.5, 1.0)}, r"lr_drops: \(0.5, 1.0\) is not allowed; allowed: between"),
         ({"epochs": 0}, "epochs: 0 is not allowed; allowed: 1 or above"),
@@ -130,6 +131,13 @@ def test_the_learning_rate_drops_as_the_paper_says():
     epochs = (0, 49, 50, 199, 200, 274, 275, 349)
     expected = [0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     assert [config.learning_rate(epoch) for epoch in epochs] == pytest.approx(expected)
+
+
+def test_lambda_grows_from_a_hundredth_during_the_ramp():
+    config = Config(epochs=8, lambda_=1e-4, lambda_ramp=0.5)
+    grown = [config.penalty(epoch) for epoch in (0, 1, 2, 4, 7)]
+    assert grown == pytest.approx([1e-6, 10**-5.5, 1e-5, 1e-4, 1e-4])
+    assert [Config(lambda_=1e-4).penalty(epoch) for epoch in (0, 299)] == [1e-4, 1e-4]
 
 
 def test_automatic_lambdas_span_two_decades_around_one_over_the_budget():

@@ -25,6 +25,9 @@ class Config:
             None penalises none.
         lambda_: weight of what a network costs above the budget. `lambda: auto` in a sweep is a
             list of values for every budget (`auto_lambdas`).
+        lambda_ramp: share of `epochs` during which lambda grows from a hundredth of its value,
+            evenly in the exponent. With 0, as in the paper, it is there at once, and edges close
+            in the order of their costs alone where it is large. (Ours.)
         policy: learn which edges to keep by REINFORCE; or, to compare with, draw one network
             within the budget at random and train that one.
         random_share: of the budget, which a random network costs at least.
@@ -46,6 +49,7 @@ class Config:
 
     budget: float | None = None
     lambda_: float = 0.0
+    lambda_ramp: float = 0.0
     policy: Literal["reinforce", "random"] = "reinforce"
     random_share: float = 0.0
     warmup_epochs: int = 50
@@ -75,7 +79,8 @@ class Config:
             self._require(name, getattr(self, name) >= 0, "0 or above")
         self._require("budget", self.budget is None or self.budget > 0, "above 0")
         self._require("momentum", 0 <= self.momentum < 1, "0 up to 1")
-        self._require("random_share", 0 <= self.random_share < 1, "0 up to 1")
+        for name in ("lambda_ramp", "random_share"):
+            self._require(name, 0 <= getattr(self, name) < 1, "0 up to 1")
         self._require("batch_size", self.batch_size >= 2, "2 or above, for the baseline")
         self._require("lr_drops", all(0 < share < 1 for share in self.lr_drops), "between 0 and 1")
 
@@ -88,6 +93,10 @@ class Config:
         """Return the weights' learning rate; epochs are counted from the warm-up's first."""
         done = (epoch - self.warmup_epochs) / self.epochs
         return self.lr * schedules.steps(done, self.lr_drops)
+
+    def penalty(self, search_epoch: int) -> float:
+        """Return lambda in an epoch of the search, of which the first is 0."""
+        return self.lambda_ * schedules.grown(search_epoch, self.lambda_ramp * self.epochs, 0.01)
 
 
 def auto_lambdas(settings: Mapping[str, Any]) -> list[float]:

@@ -163,7 +163,7 @@ class FabricTraining:
         costs_B = self._costs(kept_EB, x_BCHW, part, step)
         budget = math.inf if self.config.budget is None else self.config.budget
         excess_B = (costs_B - budget).clamp(min=0)
-        objective_B = ce_B.detach() + self.config.lambda_ * excess_B
+        objective_B = ce_B.detach() + self.config.penalty(self.search_epoch) * excess_B
         surrogate = part.mean(advantages(objective_B, part) * draw.log_prob_B(logits_E))
         ce = part.mean(ce_B)
         _descend(ce + surrogate, [self.weight_optimizer, self.logit_optimizer])

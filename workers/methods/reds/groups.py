@@ -2,7 +2,8 @@
 
 Where outputs are added, one group's width rules several layers, and layers lead from any group to
 any other. So an instance is a sum of parts, each a table over the widths of its groups: none (what
-is always there), one, or two (a layer that leads from one to the other).
+is always there), one, two (a layer that leads from one to the other), or, under a limit on memory,
+all whose maps live together.
 
 Legend: U and V, widths of two groups.
 """
