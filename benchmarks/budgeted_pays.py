@@ -9,7 +9,8 @@ For every seed:
   cost (within 2 %); printed are mean IoUs on the validation split, and their difference.
 
 Random sub-graphs start from the weights that warm-up leaves and train for as many epochs as a
-search takes; both deliver the weights that they have then.
+search takes; both deliver the weights that they have then. Lambda grows during the first half of a
+search (`lambda_ramp`), as docs/budgeted.md tells.
 
     python benchmarks/budgeted_pays.py [--seeds 0 1 2] [--dir runs/budgeted_pays]
         [--data fashion_mnist camvid] [--set key=value ...]

@@ -26,8 +26,7 @@ class Config:
         lambda_: weight of what a network costs above the budget. `lambda: auto` in a sweep is a
             list of values for every budget (`auto_lambdas`).
         lambda_ramp: share of `epochs` during which lambda grows from a hundredth of its value,
-            evenly in the exponent. With 0, as in the paper, it is there at once, and edges close
-            in the order of their costs alone where it is large. (Ours.)
+            evenly in the exponent; 0 has it there at once, as the paper does.
         policy: learn which edges to keep by REINFORCE; or, to compare with, draw one network
             within the budget at random and train that one.
         random_share: of the budget, which a random network costs at least.
